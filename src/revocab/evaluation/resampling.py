@@ -1,0 +1,66 @@
+"""How sure a score is: the documents of a held-out set are resampled with replacement (Efron's bootstrap)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from revocab.artifacts import TextScore
+from revocab.errors import DataError
+
+INDICES_AT_ONCE = 2**23  # 64 MiB of int64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Bits per byte of one model less those of another on the same documents; below zero: the first is better."""
+
+    value: float
+    low: float
+    high: float
+
+
+def bootstrap_interval(
+    score: TextScore, *, samples: int = 1000, seed: int = 0, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile interval of the bits per byte; equal seeds draw equal documents, so intervals of models compare."""
+
+    def bits_per_byte(index: np.ndarray) -> np.ndarray:
+        return score.bits[index].sum(axis=1) / score.bytes[index].sum(axis=1)
+
+    return _interval(bits_per_byte, len(score.bytes), samples, seed, level)
+
+
+def paired_difference(
+    a: TextScore, b: TextScore, *, samples: int = 1000, seed: int = 0, level: float = 0.95
+) -> Difference:
+    """Bits per byte of `a` less those of `b`, with an interval from resampling documents that both scored.
+
+    Pairing removes what documents differ in, so the interval is much narrower than two separate ones suggest.
+
+    Raises:
+        DataError: the two scores are not of the same documents.
+    """
+    if not np.array_equal(a.bytes, b.bytes):
+        raise DataError("Two scores can be paired only if they are of the same documents in the same order.")
+    bits = a.bits - b.bits
+
+    def difference(index: np.ndarray) -> np.ndarray:
+        return bits[index].sum(axis=1) / a.bytes[index].sum(axis=1)
+
+    low, high = _interval(difference, len(bits), samples, seed, level)
+    return Difference(value=float(bits.sum() / a.bytes.sum()), low=low, high=high)
+
+
+def _interval(
+    statistic: Callable[[np.ndarray], np.ndarray], documents: int, samples: int, seed: int, level: float
+) -> tuple[float, float]:
+    """Percentiles of the statistic over resampled documents; `statistic` maps (n, D) indices to (n,) values."""
+    generator = np.random.default_rng(seed)
+    at_once = max(1, INDICES_AT_ONCE // documents)
+    values = [
+        statistic(generator.integers(documents, size=(min(at_once, samples - done), documents)))
+        for done in range(0, samples, at_once)
+    ]
+    low, high = np.quantile(np.concatenate(values), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
