@@ -1,11 +1,22 @@
 """Writing files so that a kill or a full disk leaves either the old file or the new one, never a half."""
 
+import errno
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from revocab.errors import ResourceError
+
+DISK_ERRORS = {
+    errno.ENOSPC: "the disk is full; free space or choose another folder",
+    errno.EDQUOT: "the disk quota is used up; free space or choose another folder",
+    errno.EACCES: "no permission to write there; choose another folder",
+    errno.EPERM: "no permission to write there; choose another folder",
+    errno.EROFS: "the file system is read-only; choose another folder",
+}
 
 
 @contextmanager
@@ -18,6 +29,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn a full or forbidden disk, met while writing into `folder`, into a `ResourceError` of one line.
+
+    Every other `OSError` passes unchanged. Read inputs outside of the body, so that an unreadable input is not
+    mistaken for an unwritable folder.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise ResourceError(f"Cannot write to {folder}: {DISK_ERRORS[error.errno]}.") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,0 +1,11 @@
+"""From files, folders and Hub data sets to one deduplicated corpus with a held-out part.
+
+An input is resolved first (`inputs`: does it exist, is it text, what identifies it), then read as a stream of
+documents (`reading`), then built into flat files that are read back as memory maps (`building`).
+"""
+
+from revocab.corpus.building import build_corpus
+from revocab.corpus.inputs import HubSpec, dataset_name, fingerprint, resolve_inputs
+from revocab.corpus.reading import read_documents
+
+__all__ = ["HubSpec", "build_corpus", "dataset_name", "fingerprint", "read_documents", "resolve_inputs"]

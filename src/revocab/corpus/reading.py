@@ -1,0 +1,151 @@
+"""Inputs as one stream of documents; memory holds one document at a time."""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from revocab.corpus.inputs import HubSpec, open_binary, resolve_inputs
+from revocab.errors import DataError
+from revocab.runtime.hub import hub_reachable
+
+log = logging.getLogger(__name__)
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def read_documents(
+    inputs: Sequence[str], *, text_field: str = "text", counts: Counter[str] | None = None
+) -> Iterator[str]:
+    """Every document of the inputs, in their order.
+
+    A line of a `.jsonl` file is a document, and so is a row of a Hub data set: the text in its field `text_field`. In a
+    `.txt` file each block of lines between blank lines is one.
+
+    Args:
+        inputs: files, folders and Hub specs, see `resolve_inputs`.
+        text_field: the field that holds the text.
+        counts: if given, `read` (documents) and `malformed` (lines or rows that are not JSON objects with a string in
+            `text_field`, and are skipped) are added to it.
+
+    Raises:
+        DataError: see `resolve_inputs`; a text file that is not UTF-8; a file in which every line is malformed; a Hub
+            data set that cannot be read.
+    """
+    counts = Counter() if counts is None else counts
+    for source in resolve_inputs(inputs):
+        read_before, malformed_before = counts["read"], counts["malformed"]
+        for text in _documents_of(source, text_field, counts):
+            counts["read"] += 1
+            yield text
+        if skipped := counts["malformed"] - malformed_before:
+            log.warning("%s: skipped %d malformed lines", source, skipped)
+        if counts["read"] == read_before:
+            raise DataError(f"{source} holds no document, only blank lines. Name a file with text, or leave it out.")
+
+
+def _documents_of(source: Path | HubSpec, text_field: str, counts: Counter[str]) -> Iterator[str]:
+    if isinstance(source, HubSpec):
+        rows: Iterator[Any] = _hub_rows(source)
+        return _texts_of_rows(rows, str(source), text_field, counts)
+    if source.name.removesuffix(".gz").removesuffix(".zst").endswith(".txt"):
+        return _paragraphs(source)
+    return _texts_of_rows(_json_rows(source), str(source), text_field, counts)
+
+
+def _texts_of_rows(rows: Iterator[Any], name: str, text_field: str, counts: Counter[str]) -> Iterator[str]:
+    """The texts of the rows that have one; an error at the end if none of them had."""
+    good = bad = 0
+    fields_seen = ""
+    for row in rows:
+        text = row.get(text_field) if isinstance(row, dict) else None
+        if isinstance(text, str) and _is_utf8(text):
+            good += 1
+            yield text
+        else:
+            bad += 1
+            counts["malformed"] += 1
+            if isinstance(row, dict) and not fields_seen:
+                fields_seen = ", ".join(map(repr, row))
+    if bad and not good:
+        hint = (
+            f"the first object has the fields {fields_seen}; set corpus.text_field" if fields_seen else "not JSON lines"
+        )
+        raise DataError(f"{name}: none of {bad} lines is an object with a string in the field {text_field!r} ({hint}).")
+
+
+def _is_utf8(text: str) -> bool:
+    """JSON can spell half of a surrogate pair, which no UTF-8 file can hold."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _json_rows(path: Path) -> Iterator[Any]:
+    """The value of each line that is not blank; None for a line that is not JSON."""
+    with open_binary(path) as stream:
+        for line in _lines(stream):
+            if line.isspace():
+                continue
+            try:
+                yield json.loads(line.decode())
+            except (ValueError, RecursionError):  # ValueError: not UTF-8, not JSON, or a number of absurd length
+                yield None
+
+
+def _paragraphs(path: Path) -> Iterator[str]:
+    block: list[str] = []
+    with open_binary(path) as stream:
+        for number, line in enumerate(_lines(stream), 1):
+            text = _decode(line, path, number)
+            if text and not text.isspace():
+                block.append(text)
+            elif block:
+                yield "\n".join(block)
+                block = []
+    if block:
+        yield "\n".join(block)
+
+
+def _decode(line: bytes, path: Path, number: int) -> str:
+    if b"\0" in line:
+        raise DataError(f"{path} is not text: line {number} holds a NUL byte. Name a UTF-8 text file.")
+    try:
+        return line.decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not UTF-8 text: line {number}, byte {error.start} is 0x{line[error.start]:02x}. Convert it, "
+            "for instance with iconv."
+        ) from error
+
+
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    """Lines with their ends; the byte order mark that some editors put first is dropped."""
+    first = next(stream, b"")
+    if first := first.removeprefix(BYTE_ORDER_MARK):
+        yield first
+    yield from stream
+
+
+def _hub_rows(spec: HubSpec) -> Iterator[Any]:
+    """Rows as they stream in, so that a corpus of any size needs no disk."""
+    if not hub_reachable():
+        raise DataError(f"{spec} is a Hub data set and the Hub cannot be reached. {_OFFLINE}")
+    from datasets import load_dataset
+
+    try:
+        yield from load_dataset(spec.repository, spec.config, split=spec.split, streaming=True)
+    except GeneratorExit:
+        raise
+    except Exception as error:  # network, unknown name, unknown split, a script: each its own type in each version
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(f"{spec} cannot be read from the Hub: {reason} {_OFFLINE}") from error
+
+
+_OFFLINE = "Without it, name a local file: corpus.inputs=[my_corpus.jsonl]."
