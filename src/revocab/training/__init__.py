@@ -1,0 +1,11 @@
+"""Training a prepared model in stages: embedding tables alone, then the body by LoRA or in full.
+
+`train_stage` is one call of Lightning's `Trainer.fit` with a fresh optimiser; probe, stage 1 and stage 2 differ only in
+their `StageSettings`. A stage that was killed continues from its last checkpoint, a finished one is read back.
+"""
+
+from revocab.training.checkpoints import resumed_from
+from revocab.training.settings import Hardware, LoraSettings, StageSettings
+from revocab.training.stage import train_stage
+
+__all__ = ["Hardware", "LoraSettings", "StageSettings", "resumed_from", "train_stage"]

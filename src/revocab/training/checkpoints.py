@@ -1,0 +1,127 @@
+"""A stage's folder: the checkpoint it can continue from while it runs, its result once it is done.
+
+stage.json           digest of what decides the result; the steps that the stage was resumed from
+last.ckpt            while it runs: what is trained, optimiser, schedule, data position, logged lines
+trained.safetensors  once it is done: the parameters that it changed, adapters merged
+record.json          the StageRecord; written last, so its presence says that the stage is done
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+import torch
+
+from revocab.artifacts import StageRecord
+from revocab.errors import ResourceError
+from revocab.runtime.files import atomic_path, write_json
+from revocab.training.metrics import StageMetrics
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+log = logging.getLogger(__name__)
+
+
+class StageFolder:
+    """The files of one stage.
+
+    Args:
+        path: the folder; None keeps nothing.
+        digest: of all that decides how the stage ends. Files of another digest are removed, with a warning.
+    """
+
+    def __init__(self, path: Path | None, digest: str) -> None:
+        self.path, self.digest = path, digest
+
+    def open(self) -> None:
+        """Make the folder this stage's own."""
+        if self.path is None:
+            return
+        stored = _read(self.path / "stage.json")
+        if stored.get("digest") == self.digest:
+            return
+        if stored:
+            log.warning("%s holds a stage with other settings or another start: it begins anew.", self.path)
+        for name in ("record.json", "trained.safetensors", "last.ckpt"):
+            (self.path / name).unlink(missing_ok=True)
+        write_json(self.path / "stage.json", {"digest": self.digest, "resumed_from": []})
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """What to continue from, if anything."""
+        path = self.path / "last.ckpt" if self.path else None
+        return path if path and path.exists() else None
+
+    def note_resume(self, step: int) -> None:
+        if self.path is not None:
+            stored = _read(self.path / "stage.json")
+            write_json(self.path / "stage.json", stored | {"resumed_from": [*stored["resumed_from"], step]})
+
+    def read_result(self, model: PreTrainedModel) -> StageRecord | None:
+        """Put the trained parameters into the model, if the stage is done; else None, and the model is untouched."""
+        if self.path is None or not (self.path / "record.json").exists():
+            return None
+        from safetensors.torch import load_file
+
+        parameters = dict(model.named_parameters())
+        with torch.no_grad():
+            for name, value in load_file(self.path / "trained.safetensors").items():
+                parameters[name].copy_(value)
+        return StageRecord(**_read(self.path / "record.json"))
+
+    def write_result(self, model: PreTrainedModel, changed: tuple[str, ...], record: StageRecord) -> None:
+        """Keep what the stage changed and what it did; the checkpoint is no longer needed."""
+        if self.path is None:
+            return
+        from safetensors import SafetensorError
+        from safetensors.torch import save_file
+
+        parameters = dict(model.named_parameters())
+        tensors = {name: parameters[name].detach().cpu().contiguous() for name in changed}
+        try:
+            with atomic_path(self.path / "trained.safetensors") as temporary:
+                save_file(tensors, temporary)
+        except SafetensorError as error:
+            raise ResourceError(f"Cannot write the trained parameters to {self.path}: {error}") from error
+        write_json(self.path / "record.json", record.as_dict())
+        (self.path / "last.ckpt").unlink(missing_ok=True)
+
+
+class Checkpointing(pl.Callback):
+    """Writes last.ckpt every so many optimiser steps, and notes when a stage continues from it."""
+
+    def __init__(self, folder: StageFolder, metrics: StageMetrics, *, every: int, steps: int) -> None:
+        self.folder, self.metrics, self.every, self.steps = folder, metrics, every, steps
+        self._saved = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._saved = trainer.global_step
+        if self._saved and trainer.is_global_zero:
+            self.folder.note_resume(self._saved)
+            log.info("%s continues from step %d.", self.metrics.settings.name, self._saved)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        step = trainer.global_step  # moves with the last micro-batch of a step
+        path = self.folder.path
+        if path is None or not self.every or step == self._saved or step % self.every or step == self.steps:
+            return
+        self._saved = step
+        self.metrics.flush(trainer)  # a loss that is not finite stops here: no broken state is kept
+        temporary = path / ".last.ckpt.tmp"
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            temporary.replace(path / "last.ckpt")
+
+
+def resumed_from(folder: Path) -> list[int]:
+    """The optimiser steps that the stage in `folder` was continued from after it had been stopped, in order."""
+    return list(_read(folder / "stage.json").get("resumed_from", []))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

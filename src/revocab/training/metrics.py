@@ -1,0 +1,207 @@
+"""What a stage did, step by step: `metrics.jsonl`, the loggers, the progress bar, and the record of the whole."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import Logger
+
+from revocab.artifacts import StageRecord
+from revocab.errors import TrainingError
+from revocab.runtime import progress
+from revocab.runtime.files import write_text
+from revocab.runtime.spikes import spikes
+from revocab.training.module import StageModule
+from revocab.training.settings import StageSettings
+
+log = logging.getLogger(__name__)
+
+
+class StageMetrics(pl.Callback):
+    """Collects loss, gradient norm and learning rate of every step; writes them at the logged ones.
+
+    Logged are the first, the last and every `log_every`-th step. Values stay on the device until then, so that steps
+    in between need not wait for it. The logged lines are part of the checkpoint: a resumed stage has its whole history.
+
+    Args:
+        path: metrics.jsonl; lines of steps behind the checkpoint that a stage resumes from are dropped. None: no file.
+        loggers: get the same values under keys such as `stage1/loss`.
+    """
+
+    def __init__(self, settings: StageSettings, *, path: Path | None, loggers: Sequence[Logger] = ()) -> None:
+        self.settings, self.path, self.loggers = settings, path, loggers
+        self.lines: list[dict[str, Any]] = []
+        self._seconds_before, self._peak_before, self._started = 0.0, 0, 0.0
+        self._losses: list[torch.Tensor] = []  # of the micro-batches of the running step
+        self._pending: list[tuple[torch.Tensor, torch.Tensor, float]] = []  # loss, gradient norm, lr of finished steps
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"lines": self.lines, "seconds": self.seconds, "peak": self.peak_memory_bytes}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.lines, self._seconds_before = list(state_dict["lines"]), state_dict["seconds"]
+        self._peak_before = state_dict["peak"]
+
+    @property
+    def seconds(self) -> float:
+        """Of training alone, without set-up, over all parts of a stage that was resumed."""
+        return self._seconds_before + (time.perf_counter() - self._started if self._started else 0.0)
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """Of the accelerator's tensors since the stage began; without one, of the process since it began."""
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            now = torch.cuda.max_memory_allocated()
+        else:
+            now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return max(now, self._peak_before)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            torch.cuda.reset_peak_memory_stats()
+        settings, done = self.settings, trainer.global_step
+        if self.path and trainer.is_global_zero:
+            drop_lines(self.path, settings.name, after=done)
+        self._bar = progress.bar(settings.name, total=settings.steps, unit="step")
+        self._bar.disable |= not trainer.is_global_zero
+        self._bar.update(done)
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, StageModule)
+        assert pl_module.micro_batch_loss is not None
+        self._losses.append(pl_module.micro_batch_loss)
+        if len(self._losses) < self.settings.gradient_accumulation:
+            return
+        assert pl_module.gradient_norm is not None
+        mean = torch.stack(self._losses).mean()
+        self._losses = []
+        self._pending.append((mean, pl_module.gradient_norm.detach(), pl_module.learning_rate))
+        self._bar.update(1)
+        if self._is_logged(trainer.global_step):
+            self.flush(trainer)
+
+    def flush(self, trainer: pl.Trainer) -> None:
+        """Fetch what is pending from the device, check it, and write the logged steps.
+
+        Raises:
+            TrainingError: a loss or gradient norm that is not finite.
+        """
+        if not self._pending:
+            return
+        values = torch.stack([torch.stack([loss, norm.to(loss)]) for loss, norm, _ in self._pending])
+        if trainer.world_size > 1:
+            values = trainer.strategy.reduce(values, reduce_op="mean")
+        rates = [rate for _, _, rate in self._pending]
+        first = trainer.global_step - len(rates) + 1
+        self._pending = []
+        for step, (loss, norm), rate in zip(range(first, first + len(rates)), values.tolist(), rates, strict=True):
+            self._check(step, loss, norm, rate)
+            if self._is_logged(step):
+                self._write(self._line(trainer, step, loss, norm, rate), trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.flush(trainer)
+        self._stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._stop()
+
+    def record(self, trainable_parameters: int) -> StageRecord:
+        """The stage in the terms of summary.json, from the logged steps."""
+        settings, lines = self.settings, self.lines
+        losses, norms = [line["loss"] for line in lines], [line["grad_norm"] for line in lines]
+        last = losses[-math.ceil(len(losses) / 10) :]
+        tokens = lines[-1]["tokens"]
+        return StageRecord(
+            kind=settings.kind,
+            steps=settings.steps,
+            tokens=tokens,
+            seconds=self._seconds_before,
+            tokens_per_second=tokens / self._seconds_before,
+            peak_memory_bytes=self._peak_before,
+            trainable_parameters=trainable_parameters,
+            loss_first=losses[0],
+            loss_last=sum(last) / len(last),
+            loss_max=max(losses),
+            grad_norm_max=max(norms),
+            spikes=len(spikes(losses)),
+        )
+
+    def _stop(self) -> None:
+        """Keep time and memory as they are now, and close the bar."""
+        self._seconds_before, self._peak_before, self._started = self.seconds, self.peak_memory_bytes, 0.0
+        if hasattr(self, "_bar"):
+            self._bar.close()
+
+    def _is_logged(self, step: int) -> bool:
+        return step in (1, self.settings.steps) or step % self.settings.log_every == 0
+
+    def _line(self, trainer: pl.Trainer, step: int, loss: float, norm: float, rate: float) -> dict[str, Any]:
+        settings = self.settings
+        tokens = step * settings.sequences_per_step * settings.max_seq_length * trainer.world_size
+        return {
+            "stage": settings.name,
+            "step": step,
+            "loss": loss,
+            "lr": rate,
+            "grad_norm": norm,
+            "tokens": tokens,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def _write(self, line: dict[str, Any], trainer: pl.Trainer) -> None:
+        self.lines.append(line)
+        if not trainer.is_global_zero:
+            return
+        if self.path:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:  # closed at once: flushed to the system
+                file.write(json.dumps(line) + "\n")
+        stage = self.settings.name
+        values = {f"{stage}/{key}": line[key] for key in ("loss", "lr", "grad_norm", "tokens", "seconds")}
+        for logger in self.loggers:
+            logger.log_metrics(values, step=line["step"])
+        self._bar.set_postfix(loss=f"{line['loss']:.3f}", refresh=False)
+
+    def _check(self, step: int, loss: float, norm: float, rate: float) -> None:
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
+        settings = self.settings
+        what = f"loss became {loss}" if not math.isfinite(loss) else f"norm of the gradients became {norm}"
+        raise TrainingError(
+            f"{settings.name}: the {what} in step {step} of {settings.steps}, at learning rate {rate:.3g}. "
+            f"Lower {settings.key('lr')} (now {settings.learning_rate:g}) or vocab.gradient_clip "
+            f"(now {settings.gradient_clip:g})" + (", or try precision=fp32." if settings.bf16 else ".")
+        )
+
+
+def drop_lines(path: Path, stage: str, *, after: int) -> None:
+    """Remove the lines of a stage's steps beyond `after`, and a line that a kill cut short."""
+    if not path.exists():
+        return
+    text = path.read_text(encoding="utf-8")
+    kept = [line for line in text.splitlines() if _is_kept(line, stage, after)]
+    new = "".join(line + "\n" for line in kept)
+    if new != text:
+        write_text(path, new)
+
+
+def _is_kept(line: str, stage: str, after: int) -> bool:
+    try:
+        values = json.loads(line)
+    except json.JSONDecodeError:
+        return False
+    return values.get("stage") != stage or values["step"] <= after

@@ -1,0 +1,75 @@
+"""The one LightningModule: a prepared model, an optimiser, a loss. It does not know which stage it serves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import nn
+
+from revocab.training.loss import next_token_loss
+from revocab.training.optimisation import OptimiserFactory
+
+
+class StageModule(pl.LightningModule):
+    """Trains whatever parameters of `model` require gradients.
+
+    Args:
+        model: plain or with adapters.
+        make_optimiser: gives optimiser and schedule for a module.
+        vocabulary_size: tokens that the tokenizer has; logits beyond are left out of the loss.
+        gradient_clip: largest norm of all gradients together; 0 clips nothing.
+        seed: of dropout. Every micro-batch has a seed of its own, so that a resumed run draws what it would have drawn.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        make_optimiser: OptimiserFactory,
+        *,
+        vocabulary_size: int,
+        gradient_clip: float,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.model, self.make_optimiser = model, make_optimiser
+        self.vocabulary_size, self.gradient_clip, self.seed = vocabulary_size, gradient_clip, seed
+        self.strict_loading = False  # checkpoints hold only what is trained
+        self.micro_batch_loss: torch.Tensor | None = None  # Lightning hands out a share of it under accumulation
+        self.gradient_norm: torch.Tensor | None = None  # of the last optimiser step, before clipping
+        self.learning_rate = 0.0  # of the last optimiser step
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        torch.manual_seed(micro_batch_seed(self.seed, batch_idx, self.global_rank))
+        loss = next_token_loss(self.model, batch, self.vocabulary_size)
+        self.micro_batch_loss = loss.detach()
+        return loss
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimiser, schedule = self.make_optimiser(self)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Lightning calls this once per optimiser step, between backward and step."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        self.gradient_norm = nn.utils.get_total_norm([p.grad for p in parameters])
+        if self.gradient_clip > 0:
+            nn.utils.clip_grads_with_norm_(parameters, self.gradient_clip, self.gradient_norm)
+        self.learning_rate = optimizer.param_groups[0]["lr"]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what is trained: the frozen rest comes from the model that the stage starts from."""
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        checkpoint["state_dict"] = {name: t for name, t in checkpoint["state_dict"].items() if name in trained}
+
+
+def micro_batch_seed(seed: int, batch_idx: int, rank: int) -> int:
+    """Far apart for neighbouring seeds and processes; `batch_idx` counts from the stage's start."""
+    return ((seed * 1_000_003 + rank) * 1_000_000_007 + batch_idx) % 2**63

@@ -1,0 +1,99 @@
+"""The plain values that describe a stage of training and the machine it runs on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from revocab.errors import ConfigError
+
+Kind = Literal["tables", "full", "lora"]
+KINDS: tuple[Kind, ...] = ("tables", "full", "lora")
+WITHOUT_EFFECT = ("checkpoint_every", "log_every")  # these change no weight, so a stage may resume with others
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSettings:
+    """Adapters of the body's linear layers: W + alpha / r * B A (Hu et al. 2021, arXiv 2106.09685)."""
+
+    r: int
+    alpha: float
+    dropout: float  # in [0, 1), on the input of the adapter
+    target_modules: tuple[str, ...]  # last parts of module names, such as q_proj
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSettings:
+    """One stage of training."""
+
+    name: str  # probe | stage1 | stage2: names metrics and the keys of error messages
+    kind: Kind  # what is trained: both embedding tables | everything | adapters of the body
+    steps: int  # optimiser steps
+    learning_rate: float  # peak
+    batch_size: int  # sequences of a micro-batch, per device
+    gradient_accumulation: int  # micro-batches of an optimiser step
+    max_seq_length: int  # tokens of a packed sequence
+    warmup_share: float  # of the steps
+    weight_decay: float  # of matrices, AdamW's decoupled form
+    gradient_clip: float  # largest norm of all gradients together; 0 clips nothing
+    bf16: bool  # compute under bf16 autocast; weights stay float32 either way
+    optimizer: str  # a name of optimisation.OPTIMIZERS
+    shuffle: bool  # permute the sequences that are read
+    seed: int
+    start_document: int  # reading begins with this document's first token
+    lora: LoraSettings | None
+    checkpoint_every: int  # optimiser steps; 0 writes none on the way
+    gradient_checkpointing: bool
+    log_every: int  # optimiser steps
+
+    def check(self) -> None:
+        """Raise ConfigError for values that cannot work, named by the key that the user set."""
+        least = {
+            self.key("steps"): (self.steps, 1),
+            "vocab.batch_size": (self.batch_size, 1),
+            "vocab.gradient_accumulation": (self.gradient_accumulation, 1),
+            "vocab.max_seq_length": (self.max_seq_length, 2),
+            self.key("lr"): (self.learning_rate, 0),
+            "vocab.weight_decay": (self.weight_decay, 0),
+            "vocab.gradient_clip": (self.gradient_clip, 0),
+            "vocab.train_start_idx_stage2": (self.start_document, 0),
+            "vocab.checkpoint_every": (self.checkpoint_every, 0),
+            "vocab.log_every": (self.log_every, 1),
+        }
+        for key, (value, lowest) in least.items():
+            if not value >= lowest:
+                raise ConfigError(key, value, f"at least {lowest}")
+        if not 0 <= self.warmup_share < 1:
+            raise ConfigError("vocab.warmup_share", self.warmup_share, "in [0, 1)")
+        if self.kind not in KINDS:
+            raise ConfigError("kind", self.kind, " or ".join(KINDS))
+        if (self.kind == "lora") != (self.lora is not None):
+            raise ConfigError("vocab.stage2_use_lora", self.lora, "given together with LoRA settings")
+
+    def key(self, what: Literal["steps", "lr"]) -> str:
+        """The config key of this stage's steps or learning rate."""
+        if self.name == "probe":
+            return f"vocab.probe_{what}"
+        return f"vocab.{self.name}_steps" if what == "steps" else f"vocab.lr_{self.name}"
+
+    @property
+    def sequences_per_step(self) -> int:
+        """Sequences that one device reads for an optimiser step."""
+        return self.batch_size * self.gradient_accumulation
+
+    def digest(self, **others: object) -> str:
+        """Hash of all that decides how the stage ends: these settings, and the facts given as `others`."""
+        values = {key: value for key, value in asdict(self).items() if key not in WITHOUT_EFFECT}
+        return hashlib.sha256(json.dumps([values, others], sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hardware:
+    """The machine, in the words of Lightning's Trainer."""
+
+    accelerator: str  # cpu | gpu | auto
+    devices: int
+    strategy: str  # auto | ddp | fsdp
+    num_workers: int  # processes that read data; 0 reads in the training process

@@ -1,0 +1,156 @@
+"""One stage of training, from a model to a model."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import Logger
+
+from revocab.artifacts import StageRecord, TokenizedCorpus
+from revocab.errors import ConfigError, ModelError
+from revocab.training.checkpoints import Checkpointing, StageFolder
+from revocab.training.data import StageData
+from revocab.training.metrics import StageMetrics
+from revocab.training.module import StageModule
+from revocab.training.optimisation import optimiser_factory
+from revocab.training.quiet import quiet_lightning
+from revocab.training.settings import Hardware, StageSettings
+from revocab.training.trainables import prepare, table_rows, training_mode
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+SAMPLES_PER_TENSOR = 64
+
+
+def train_stage(
+    model: PreTrainedModel,
+    tokens: TokenizedCorpus,
+    settings: StageSettings,
+    hardware: Hardware,
+    *,
+    folder: Path | None,
+    metrics_path: Path | None,
+    loggers: Sequence[Logger] = (),
+) -> tuple[PreTrainedModel, StageRecord]:
+    """Train `model` in place and give it back as a plain transformers model, on the CPU, in evaluation mode.
+
+    Args:
+        tokens: the corpus in the model's vocabulary; its `vocabulary_size` says how many logits are tokens.
+        folder: where checkpoints and the result go. A stage that was stopped continues from there exactly, one that
+            was done is read back without training. None: nothing is kept.
+        metrics_path: metrics.jsonl, appended to. None: no file.
+        loggers: Lightning loggers that get the logged steps too.
+
+    Raises:
+        ConfigError, DataError, ModelError: settings, corpus and model that do not fit together, before training.
+        TrainingError: a loss or gradient norm that is not finite.
+    """
+    settings.check()
+    _check_fit(model, tokens, settings)
+    place = StageFolder(folder, _digest(model, tokens, settings))
+    metrics = StageMetrics(settings, path=metrics_path, loggers=loggers)
+    checkpointing = Checkpointing(place, metrics, every=settings.checkpoint_every, steps=settings.steps)
+    with quiet_lightning():
+        trainer = _trainer(settings, hardware, [metrics, checkpointing])
+        data = StageData(tokens, settings, num_workers=hardware.num_workers, world_size=trainer.world_size)
+        make_optimiser = optimiser_factory(settings)
+        place.open()
+        if (done := place.read_result(model)) is not None:
+            return model.eval(), done
+        prepared = prepare(model, settings)
+        module = StageModule(
+            prepared.module,
+            make_optimiser,
+            vocabulary_size=tokens.vocabulary_size,
+            gradient_clip=settings.gradient_clip,
+            seed=settings.seed,
+        )
+        with training_mode(model, gradient_checkpointing=settings.gradient_checkpointing), _own_randomness():
+            _fit(trainer, module, data, place.checkpoint)
+    record = metrics.record(prepared.trainable_parameters)
+    trained = prepared.finish()
+    if trainer.is_global_zero:
+        place.write_result(trained, prepared.changed, record)
+    return trained, record
+
+
+def _trainer(settings: StageSettings, hardware: Hardware, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """A Trainer that neither writes nor prints anything of its own."""
+    return pl.Trainer(
+        accelerator=hardware.accelerator,
+        devices=hardware.devices,
+        strategy=hardware.strategy,
+        precision="bf16-mixed" if settings.bf16 else "32-true",
+        max_epochs=-1,
+        max_steps=settings.steps,
+        accumulate_grad_batches=settings.gradient_accumulation,
+        callbacks=callbacks,
+        use_distributed_sampler=False,  # ReadingOrder divides the sequences among processes
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def _fit(trainer: pl.Trainer, module: StageModule, data: StageData, checkpoint: Path | None) -> None:
+    """Run Lightning's loop, and undo what it does to Ctrl-C: it would ignore the signal from then on, and exit."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def _own_randomness() -> Generator[None]:
+    """Dropout draws from the global generators, seeded per micro-batch; the caller finds them as they were."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    with torch.random.fork_rng(devices=devices):
+        yield
+
+
+def _check_fit(model: PreTrainedModel, tokens: TokenizedCorpus, settings: StageSettings) -> None:
+    """Raise if the model has too few rows for the tokens, or too few positions for the sequences."""
+    rows = table_rows(model)
+    if tokens.vocabulary_size > rows:
+        raise ModelError(
+            f"The corpus has {tokens.vocabulary_size} kinds of tokens, the model's table {rows} rows: "
+            "it was tokenized for another vocabulary."
+        )
+    positions = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    if positions and settings.max_seq_length > positions:
+        raise ConfigError(
+            "vocab.max_seq_length", settings.max_seq_length, f"at most {positions}, the positions that the model has"
+        )
+
+
+def _digest(model: PreTrainedModel, tokens: TokenizedCorpus, settings: StageSettings) -> str:
+    """Hash of settings, corpus and starting point. Of each tensor and of the corpus a few values spread over it count,
+    so that it costs milliseconds also for a model of billions of parameters."""
+    sampled = hashlib.sha256(_spread(torch.from_numpy(tokens.offsets)).tobytes())
+    sampled.update(np.asarray(tokens.tokens[:: max(1, len(tokens.tokens) // 4096)]).tobytes())
+    for name, parameter in model.named_parameters():
+        sampled.update(name.encode() + _spread(parameter.detach()).tobytes())
+    sizes = {"tokens": len(tokens.tokens), "vocabulary": tokens.vocabulary_size}
+    return settings.digest(start=sampled.hexdigest(), **sizes)
+
+
+def _spread(tensor: torch.Tensor) -> np.ndarray:
+    flat = tensor.reshape(-1)
+    return flat[:: max(1, flat.numel() // SAMPLES_PER_TENSOR)].cpu().double().numpy()

@@ -1,0 +1,142 @@
+"""Which parameters a stage trains: the tables by role, everything, or adapters of the body's linear layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from revocab.errors import ConfigError
+from revocab.training.settings import LoraSettings, StageSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+ALL_LINEAR = "all-linear"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A model made ready for a stage."""
+
+    module: nn.Module  # what is trained: the model itself, or the model wrapped with adapters
+    changed: tuple[str, ...]  # parameters of the plain model that the stage changes, a tied table once
+    finish: Callable[[], PreTrainedModel]  # gives the plain model back, adapters merged
+
+    @property
+    def trainable_parameters(self) -> int:
+        return sum(p.numel() for p in self.module.parameters() if p.requires_grad)
+
+
+def prepare(model: PreTrainedModel, settings: StageSettings) -> Prepared:
+    """Set what requires gradients, in place.
+
+    Raises:
+        ConfigError: LoRA target modules that the model does not have.
+    """
+    if settings.kind == "lora":
+        assert settings.lora is not None  # StageSettings.check has seen to it
+        return _with_adapters(model, settings.lora, settings.seed)
+    if settings.kind == "full":
+        model.requires_grad_(True)
+    else:
+        model.requires_grad_(False)
+        for table in _tables(model):
+            table.requires_grad_(True)
+    changed = tuple(name for name, parameter in model.named_parameters() if parameter.requires_grad)
+    return Prepared(module=model, changed=changed, finish=lambda: model.requires_grad_(True))
+
+
+def _tables(model: PreTrainedModel) -> list[nn.Module]:
+    """The modules of the input and the output table, whatever the architecture calls them."""
+    return [table for table in (model.get_input_embeddings(), model.get_output_embeddings()) if table is not None]
+
+
+def table_rows(model: PreTrainedModel) -> int:
+    """Rows of the input table."""
+    table: Any = model.get_input_embeddings()
+    return len(table.weight)
+
+
+def _with_adapters(model: PreTrainedModel, lora: LoraSettings, seed: int) -> Prepared:
+    from peft import LoraConfig, get_peft_model
+
+    targets = _lora_targets(model, lora.target_modules)
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,  # ty: ignore[invalid-argument-type] -- a factor; peft only annotates it as an integer
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # adapters start from the same values in a run that resumes
+        adapted = get_peft_model(model, config)
+
+    def finish() -> PreTrainedModel:
+        plain: Any = adapted.merge_and_unload()
+        for leftover in ("peft_config", "_hf_peft_config_loaded"):
+            plain.__dict__.pop(leftover, None)
+        return plain.requires_grad_(True)
+
+    return Prepared(module=adapted, changed=tuple(f"{name}.weight" for name in targets), finish=finish)
+
+
+def _lora_targets(model: PreTrainedModel, wanted: tuple[str, ...]) -> list[str]:
+    """Full names of the body's linear layers whose last part is wanted.
+
+    Raises:
+        ConfigError: a wanted name that no linear layer of the body has.
+    """
+    linear = _linear_layers(model)
+    available = sorted({name.rpartition(".")[2] for name in linear})
+    names = set(available) if tuple(wanted) == (ALL_LINEAR,) else set(wanted)
+    missing = sorted(names - set(available))
+    if missing or not names:
+        raise ConfigError(
+            "vocab.lora_target_modules",
+            ", ".join(missing),
+            f"names of linear layers of {type(model).__name__}: {', '.join(available)}",
+            f"Or {ALL_LINEAR} for all of them.",
+        )
+    return [name for name in linear if name.rpartition(".")[2] in names]
+
+
+def _linear_layers(model: PreTrainedModel) -> list[str]:
+    """Names of all linear modules but the output table, which stays frozen with its tied partner."""
+    from transformers.pytorch_utils import Conv1D
+
+    tables = _tables(model)
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and not any(module is table for table in tables)
+    ]
+
+
+@contextmanager
+def training_mode(model: PreTrainedModel, *, gradient_checkpointing: bool) -> Generator[None]:
+    """Dropout on and key-value cache off while the body runs; afterwards evaluation mode and the old cache setting."""
+    config = model.config.get_text_config(decoder=True)
+    use_cache = getattr(config, "use_cache", None)
+    config.use_cache = False
+    model.train()
+    if gradient_checkpointing:
+        _switch(model, "activation_checkpointing_enable", "gradient_checkpointing_enable")
+    try:
+        yield
+    finally:
+        if gradient_checkpointing:
+            _switch(model, "activation_checkpointing_disable", "gradient_checkpointing_disable")
+        config.use_cache = use_cache
+        model.eval()
+
+
+def _switch(model: Any, name: str, older_name: str) -> None:
+    """Call the method by the name that the installed transformers has."""
+    (getattr(model, name, None) or getattr(model, older_name))()
