@@ -5,7 +5,7 @@ import hashlib
 import io
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +87,7 @@ def dataset_name(name: str) -> str:
 
 
 @contextmanager
-def open_binary(path: Path) -> Iterator[BinaryIO]:
+def open_binary(path: Path) -> Generator[BinaryIO]:
     """The decompressed bytes of a file as a buffered stream.
 
     Raises:
@@ -96,11 +96,11 @@ def open_binary(path: Path) -> Iterator[BinaryIO]:
     try:
         with path.open("rb") as raw:
             if path.suffix == ".gz":
-                yield io.BufferedReader(gzip.GzipFile(fileobj=raw), SNIFF_BYTES)  # ty: ignore[invalid-argument-type]
+                yield io.BufferedReader(gzip.GzipFile(fileobj=raw), SNIFF_BYTES)
             elif path.suffix == ".zst":
                 # Frames may follow one another: `cat a.zst b.zst` and parallel compressors write such files.
                 reader = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-                yield io.BufferedReader(reader, SNIFF_BYTES)  # ty: ignore[invalid-argument-type]
+                yield io.BufferedReader(reader, SNIFF_BYTES)
             else:
                 yield raw
     except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:

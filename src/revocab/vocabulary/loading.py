@@ -1,0 +1,113 @@
+"""Tokenizers from a local folder, the Hub or a GGUF file; whatever fails, fails within seconds and in one line."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from revocab.errors import ModelError
+from revocab.runtime.hub import hub_reachable
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
+SENTENCEPIECE_FILES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+
+
+def load_tokenizer(
+    name: str, *, gguf_file: str | None = None, trust_remote_code: bool = False
+) -> "PreTrainedTokenizerBase":
+    """A tokenizer by the name of a Hub repository or of a local folder, which wins if it exists.
+
+    Without network the Hub's local cache is used. Folders with a raw SentencePiece file and no `tokenizer.json` are
+    refused: their merges are rebuilt in the order of ids, not of scores, so that some texts (runs of spaces) are cut
+    differently than by SentencePiece.
+
+    Args:
+        name: folder or Hub id.
+        gguf_file: a GGUF file inside of it that holds the tokenizer; takes up to 20 s.
+        trust_remote_code: run code that the repository brings along.
+
+    Raises:
+        ModelError: no such folder or repository, no tokenizer in it, a damaged one, or one without a fast backend.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        _check_folder(folder, gguf_file)
+        tokenizer = _load(str(folder), gguf_file, trust_remote_code, offline=True)
+    elif _looks_like_path(name):
+        raise ModelError(f"There is no folder {name}. Name a folder with a tokenizer.json, or a Hub id owner/name.")
+    else:
+        tokenizer = _load(name, gguf_file, trust_remote_code, offline=not hub_reachable())
+        if gguf_file is None:
+            _check_downloaded(name)
+    if getattr(tokenizer, "backend_tokenizer", None) is None:
+        raise ModelError(f"The tokenizer of {name} has no fast backend (tokenizer.json), which revocab works on.")
+    return tokenizer
+
+
+def _looks_like_path(name: str) -> bool:
+    """Hub ids are `name` or `owner/name`."""
+    return name.startswith(("/", ".", "~")) or name.count("/") > 1 or "\\" in name or not name
+
+
+def _check_folder(folder: Path, gguf_file: str | None) -> None:
+    if gguf_file is not None:
+        if not (folder / gguf_file).is_file():
+            found = ", ".join(sorted(path.name for path in folder.glob("*.gguf"))) or "none"
+            raise ModelError(f"There is no file {gguf_file} in {folder}; GGUF files there: {found}.")
+        return
+    if (folder / "tokenizer.json").is_file():
+        return
+    if raw := next((each for each in SENTENCEPIECE_FILES if (folder / each).is_file()), None):
+        raise ModelError(_raw_sentencepiece(str(folder), raw))
+    if not any((folder / each).is_file() for each in TOKENIZER_FILES):
+        gguf = next(iter(sorted(path.name for path in folder.glob("*.gguf"))), None)
+        hint = f"; for the tokenizer inside of {gguf} set models.gguf_file={gguf}" if gguf else ""
+        raise ModelError(f"The folder {folder} holds no tokenizer (no tokenizer.json){hint}.")
+
+
+def _check_downloaded(name: str) -> None:
+    """The same trap as in a folder, found in the Hub's cache after loading."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(name, "tokenizer.json"), str):
+        return
+    for raw in SENTENCEPIECE_FILES:
+        if isinstance(try_to_load_from_cache(name, raw), str):
+            raise ModelError(_raw_sentencepiece(name, raw))
+
+
+def _raw_sentencepiece(name: str, file: str) -> str:
+    return (
+        f"{name} has {file} but no tokenizer.json: raw SentencePiece merges are rebuilt in the wrong order and some "
+        "texts would be cut differently. Use a copy of the tokenizer that has a tokenizer.json."
+    )
+
+
+def _load(name: str, gguf_file: str | None, trust_remote_code: bool, *, offline: bool) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
+
+    options = {"gguf_file": gguf_file} if gguf_file is not None else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            name, trust_remote_code=trust_remote_code, local_files_only=offline, **options
+        )
+    except Exception as error:  # OSError, ValueError, KeyError, the Rust backend's bare Exception: as the version likes
+        raise ModelError(_reason(name, error, offline=offline)) from error
+    if tokenizer is None:
+        raise ModelError(f"{name} holds no tokenizer that transformers knows. Name a folder with a tokenizer.json.")
+    return tokenizer
+
+
+def _reason(name: str, error: Exception, *, offline: bool) -> str:
+    if "trust_remote_code" in str(error):
+        return f"The tokenizer of {name} brings code of its own. If you trust it, load it with trust_remote_code=True."
+    first_line = " ".join(str(error).split())[:200] or type(error).__name__
+    if Path(name).is_dir():
+        return f"The tokenizer in {name} cannot be loaded: {first_line}"
+    if offline:
+        return (
+            f"There is no folder {name}, the Hub's local cache has no such tokenizer, and the Hub cannot be reached. "
+            "Name a local folder with a tokenizer.json."
+        )
+    return f"The Hub's tokenizer {name} cannot be loaded (unknown name, or a licence to accept first?): {first_line}"
