@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 import zstandard
 
+from revocab.corpus.zst import ZstdStream
 from revocab.errors import DataError
 from revocab.runtime.progress import bar
 
@@ -98,9 +99,7 @@ def open_binary(path: Path) -> Generator[BinaryIO]:
             if path.suffix == ".gz":
                 yield io.BufferedReader(gzip.GzipFile(fileobj=raw), SNIFF_BYTES)
             elif path.suffix == ".zst":
-                # Frames may follow one another: `cat a.zst b.zst` and parallel compressors write such files.
-                reader = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-                yield io.BufferedReader(reader, SNIFF_BYTES)
+                yield io.BufferedReader(ZstdStream(raw), SNIFF_BYTES)
             else:
                 yield raw
     except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:

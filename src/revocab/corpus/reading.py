@@ -141,8 +141,6 @@ def _hub_rows(spec: HubSpec) -> Iterator[Any]:
 
     try:
         yield from load_dataset(spec.repository, spec.config, split=spec.split, streaming=True)
-    except GeneratorExit:
-        raise
     except Exception as error:  # network, unknown name, unknown split, a script: each its own type in each version
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{spec} cannot be read from the Hub: {reason} {_OFFLINE}") from error

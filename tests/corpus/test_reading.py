@@ -1,0 +1,152 @@
+"""Documents as they come out of files and of the Hub."""
+
+import gzip
+import json
+import random
+from collections import Counter
+
+import datasets
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from revocab.corpus import reading
+from revocab.corpus.reading import read_documents
+from revocab.errors import DataError
+
+
+def write(path, content: bytes) -> str:
+    if path.suffix == ".gz":
+        content = gzip.compress(content)
+    elif path.suffix == ".zst":
+        content = zstandard.ZstdCompressor().compress(content)
+    path.write_bytes(content)
+    return str(path)
+
+
+def jsonl(*texts: str, field: str = "text") -> bytes:
+    return "".join(json.dumps({field: text}, ensure_ascii=False) + "\n" for text in texts).encode()
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+def test_each_compression_gives_the_same_documents(tmp_path, suffix):
+    texts = ["Herz", "ein\nzwei\n\ndrei", "βήτα 🧬"]
+    assert list(read_documents([write(tmp_path / f"a.jsonl{suffix}", jsonl(*texts))])) == texts
+    assert list(read_documents([write(tmp_path / f"a.txt{suffix}", b"eins\nzwei\n\n\n drei")])) == [
+        "eins\nzwei",
+        " drei",
+    ]
+
+
+def test_zstandard_files_may_be_several_frames(tmp_path):
+    path = tmp_path / "a.jsonl.zst"
+    path.write_bytes(b"".join(zstandard.ZstdCompressor().compress(jsonl(text)) for text in "abc"))
+    assert list(read_documents([str(path)])) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+@pytest.mark.parametrize("missing", [1, 2000])
+def test_a_truncated_file_is_an_error_and_not_a_short_corpus(tmp_path, suffix, missing):
+    generator = random.Random(0)
+    texts = ["".join(generator.choices("abcdefgh ", k=3000)) for _ in range(200)]
+    path = tmp_path / f"a.jsonl{suffix}"
+    write(path, jsonl(*texts))
+    path.write_bytes(path.read_bytes()[:-missing])
+    with pytest.raises(DataError, match="damaged"):
+        list(read_documents([str(path)]))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"{not json",
+        b"[1, 2]",
+        b'"a string"',
+        b'{"title": "no text"}',
+        b'{"text": null}',
+        b'{"text": 3}',
+        b'{"text": "\xff"}',
+        b'{"text": "\\ud800"}',
+        b"[" * 100_000,
+        b'{"text": ' + b"9" * 5000 + b"}",
+    ],
+)
+def test_malformed_lines_are_counted_and_skipped(tmp_path, bad):
+    counts = Counter()
+    path = write(tmp_path / "a.jsonl", jsonl("good") + bad + b"\n\n" + jsonl("also good"))
+    assert list(read_documents([path], counts=counts)) == ["good", "also good"]
+    assert counts == {"read": 2, "malformed": 1}
+
+
+def test_a_file_without_a_single_good_line_is_an_error_that_names_the_fields(tmp_path):
+    path = write(tmp_path / "a.jsonl", jsonl("x", "y", field="abstract"))
+    with pytest.raises(DataError, match=r"none of 2 lines .* 'text' .*'abstract'.*corpus.text_field"):
+        list(read_documents([path]))
+    assert list(read_documents([path], text_field="abstract")) == ["x", "y"]
+    with pytest.raises(DataError, match="not JSON lines"):
+        list(read_documents([write(tmp_path / "b.jsonl", b"plain text\nmore of it\n")]))
+
+
+@pytest.mark.parametrize("content", [b"latin \xe9t\xe9\n", b"fine\n" * 20_000 + b"late \0 byte\n"])
+def test_a_text_file_that_is_not_utf8_text_names_the_line(tmp_path, content):
+    with pytest.raises(DataError, match=f"line {content.count(b'fine') + 1}"):
+        list(read_documents([write(tmp_path / "a.txt", content)]))
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
+def test_only_blank_lines_are_an_error(tmp_path, name):
+    with pytest.raises(DataError, match="only blank lines"):
+        list(read_documents([write(tmp_path / name, b"\n  \n\t\n")]))
+
+
+def test_byte_order_marks_and_windows_line_ends_are_no_text(tmp_path):
+    mark = b"\xef\xbb\xbf"
+    assert list(read_documents([write(tmp_path / "a.jsonl", mark + jsonl("x"))])) == ["x"]
+    assert list(read_documents([write(tmp_path / "a.txt", mark + b"one\r\ntwo\r\n\r\nthree")])) == ["one\ntwo", "three"]
+
+
+paragraph_lines = st.text(st.characters(exclude_characters="\0\r\n", codec="utf-8"), min_size=1).filter(
+    lambda line: not line.isspace() and not line.startswith("\ufeff")
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(blocks=st.lists(st.lists(paragraph_lines, min_size=1, max_size=3), min_size=1, max_size=4))
+def test_paragraphs_of_any_text_come_back(tmp_path_factory, blocks):
+    path = tmp_path_factory.mktemp("texts") / "a.txt"
+    expected = ["\n".join(block) for block in blocks]
+    path.write_bytes("\n\n".join(expected).encode())
+    assert list(read_documents([str(path)])) == expected
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A Hub of one data set; records how it is asked."""
+    asked = []
+
+    def load_dataset(name, config, *, split, streaming):
+        asked.append((name, config, split, streaming))
+        if name != "owner/name":
+            raise datasets.exceptions.DatasetNotFoundError(f"Dataset '{name}' doesn't exist\non the Hub")
+        return datasets.Dataset.from_list([{"abstract": "one"}, {"abstract": None}, {"abstract": "two"}])
+
+    monkeypatch.setattr(reading, "hub_reachable", lambda: True)
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return asked
+
+
+def test_a_hub_data_set_is_streamed(hub):
+    counts = Counter()
+    assert list(read_documents(["owner/name:cfg:train"], text_field="abstract", counts=counts)) == ["one", "two"]
+    assert hub == [("owner/name", "cfg", "train", True)]
+    assert counts["malformed"] == 1
+
+
+def test_a_hub_data_set_that_fails_is_one_line_that_names_the_way_without(hub, monkeypatch):
+    with pytest.raises(DataError, match=r"doesn't exist on the Hub.*corpus\.inputs=\[") as caught:
+        list(read_documents(["owner/other:train"]))
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(reading, "hub_reachable", lambda: False)
+    with pytest.raises(DataError, match=r"cannot be reached.*corpus\.inputs=\["):
+        list(read_documents(["owner/name:train"]))
