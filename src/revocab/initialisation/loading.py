@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from revocab.errors import ModelError
-from revocab.runtime import hub
+from revocab.runtime.hub import hub_reachable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 log = logging.getLogger(__name__)
+
+HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 
 
 def load_model(
@@ -32,11 +35,11 @@ def load_model(
     import torch
     from transformers import AutoModelForCausalLM
 
-    where = str(Path(name).expanduser()) if hub.is_folder_name(name) else name
-    if hub.is_folder_name(name) and not Path(where).is_dir():
+    where = str(Path(name).expanduser()) if _is_folder_name(name) else name
+    if _is_folder_name(name) and not Path(where).is_dir():
         raise ModelError(f"There is no model folder {name}. Give an existing folder or a Hub id such as owner/name.")
     arguments: dict[str, Any] = {"trust_remote_code": trust_remote_code}
-    arguments["local_files_only"] = Path(where).is_dir() or not hub.is_reachable()
+    arguments["local_files_only"] = Path(where).is_dir() or not hub_reachable()
     if gguf_file:
         _check_gguf_file(where, gguf_file)
         arguments |= {"gguf_file": gguf_file, **_dequantised()}
@@ -51,6 +54,11 @@ def load_model(
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise ModelError(_explain(name, error, offline=arguments["local_files_only"])) from error
     return model.float().eval()
+
+
+def _is_folder_name(name: str) -> bool:
+    """True if `name` can only be meant as a folder: there is one, or no Hub id looks like it."""
+    return Path(name).expanduser().is_dir() or not HUB_NAME.fullmatch(name)
 
 
 def _check_gguf_file(where: str, gguf_file: str) -> None:

@@ -87,7 +87,7 @@ class StageFolder:
             with atomic_path(self.path / "trained.safetensors") as temporary:
                 save_file(tensors, temporary)
         except SafetensorError as error:
-            raise ResourceError(f"Cannot write the trained parameters to {self.path}: {error}") from error
+            raise ResourceError(f"Cannot write the trained parameters to {self.path}: {error}. Free space.") from error
         write_json(self.path / "record.json", record.as_dict())
         (self.path / "last.ckpt").unlink(missing_ok=True)
 
@@ -105,7 +105,9 @@ class Checkpointing(pl.Callback):
             self.folder.note_resume(self._saved)
             log.info("%s continues from step %d.", self.metrics.settings.name, self._saved)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         step = trainer.global_step  # moves with the last micro-batch of a step
         path = self.folder.path
         if path is None or not self.every or step == self._saved or step % self.every or step == self.steps:

@@ -39,11 +39,11 @@ class PackedSequences(Dataset):
     def __len__(self) -> int:
         return len(self.tokens) // self.length
 
-    def __getitem__(self, indices: list[int]) -> torch.Tensor:
-        return torch.from_numpy(np.stack([self._sequence(index) for index in indices]))
+    def __getitem__(self, index: list[int]) -> torch.Tensor:
+        return torch.from_numpy(np.stack([self._sequence(number) for number in index]))
 
-    def _sequence(self, index: int) -> np.ndarray:
-        begin = (self.start + index * self.length) % len(self.tokens)
+    def _sequence(self, number: int) -> np.ndarray:
+        begin = (self.start + number * self.length) % len(self.tokens)
         piece = self.tokens[begin : begin + self.length]
         if len(piece) < self.length:
             piece = np.concatenate([piece, self.tokens[: self.length - len(piece)]])

@@ -6,7 +6,7 @@ import hashlib
 import signal
 import threading
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from pytorch_lightning.loggers import Logger
 
 from revocab.artifacts import StageRecord, TokenizedCorpus
 from revocab.errors import ConfigError, ModelError
+from revocab.runtime.files import disk_errors
 from revocab.training.checkpoints import Checkpointing, StageFolder
 from revocab.training.data import StageData
 from revocab.training.metrics import StageMetrics
@@ -54,6 +55,7 @@ def train_stage(
     Raises:
         ConfigError, DataError, ModelError: settings, corpus and model that do not fit together, before training.
         TrainingError: a loss or gradient norm that is not finite.
+        ResourceError: the disk is full, or the folder cannot be written.
     """
     settings.check()
     _check_fit(model, tokens, settings)
@@ -76,11 +78,13 @@ def train_stage(
             seed=settings.seed,
         )
         with training_mode(model, gradient_checkpointing=settings.gradient_checkpointing), _own_randomness():
-            _fit(trainer, module, data, place.checkpoint)
+            with _disk_errors(folder, metrics_path):
+                _fit(trainer, module, data, place.checkpoint)
     record = metrics.record(prepared.trainable_parameters)
     trained = prepared.finish()
     if trainer.is_global_zero:
-        place.write_result(trained, prepared.changed, record)
+        with _disk_errors(folder, metrics_path):
+            place.write_result(trained, prepared.changed, record)
     return trained, record
 
 
@@ -115,6 +119,11 @@ def _fit(trainer: pl.Trainer, module: StageModule, data: StageData, checkpoint: 
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)
+
+
+def _disk_errors(folder: Path | None, metrics_path: Path | None) -> AbstractContextManager[None]:
+    place = folder or (metrics_path.parent if metrics_path else None)
+    return disk_errors(place) if place else nullcontext()
 
 
 @contextmanager
