@@ -1,0 +1,1 @@
+"""One file per method of alignment; the file's name is the method's name. See `alignment/registry.py`."""
