@@ -1,0 +1,10 @@
+"""Score models on held-out text: bits per byte with intervals, perplexity, compression.
+
+python evaluate.py                                    the embedded source model
+python evaluate.py models.source_model=FOLDER evaluation.models=[FOLDER,FOLDER] evaluation.datasets=[FILE]
+"""
+
+from revocab import cli, pipeline
+
+if __name__ == "__main__":
+    cli.run(pipeline.evaluate)

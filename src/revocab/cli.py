@@ -1,0 +1,195 @@
+"""The door of the three entry scripts: Hydra, its callbacks, errors in one line, and the table after a sweep."""
+
+import copy
+import functools
+import hashlib
+import logging
+import math
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from revocab import identity, schema
+from revocab.errors import ConfigError, RevocabError
+from revocab.runtime.job import JobFolder
+
+log = logging.getLogger(__name__)
+CONF = Path(__file__).parents[2] / "conf"
+Task = Callable[[schema.Config, JobFolder, dict[str, Any], dict[str, Any]], float]
+
+
+class State:
+    """What the callbacks and jobs of this process found; the exit code is made of it."""
+
+    failed = False
+    command = ""
+
+
+def run(task: Task) -> None:
+    """Run `task(config, job folder, labels, resolved config)` once, or once per job of a sweep, and exit.
+
+    The exit code is 0 if all went well and 1 if a job failed or the configuration was refused.
+    """
+    schema.register()
+    identity.register()
+    quiet_start()
+    arguments = sys.argv[1:]
+    State.command = " ".join(["python", Path(sys.argv[0]).name, *arguments])
+    try:
+        check_groups(arguments)
+        sys.argv[1:] = name_sweep(arguments)
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(functools.partial(job, task))()
+    except RevocabError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        fail("Interrupted. Finished jobs are kept; the same command goes on from here.")
+    sys.exit(1 if State.failed else 0)
+
+
+def fail(message: str) -> None:
+    State.failed = True
+    print(f"Error: {message}", file=sys.stderr)
+
+
+def quiet_start() -> None:
+    """No library chatter between a user's command and its answer."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    for name in ("pytorch_lightning", "lightning", "lightning_fabric", "httpx", "huggingface_hub", "filelock"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def job(task: Task, cfg: DictConfig) -> float:
+    """One job: returns the number that a sweeper minimises; nan where the job failed, for the others must go on."""
+    typed = to_typed(cfg)
+    overrides = list(HydraConfig.get().overrides.task)
+    folder = JobFolder(path=Path(cfg.paths.output_dir), run_id=identity.run_id(cfg))
+    resolved = {**identity.container(cfg), "command": State.command}
+    try:
+        return task(typed, folder, identity.labels(cfg, overrides), resolved)
+    except RevocabError as error:
+        folder.write_status("failed", str(error))
+        fail(str(error))
+    except KeyboardInterrupt:
+        folder.write_status("failed", "interrupted")
+        raise
+    except Exception as error:
+        folder.write_status("failed", f"{type(error).__name__}: {error}")
+        State.failed = True
+        log.exception("This is a bug in revocab, or in a library that it uses:")
+    return math.nan
+
+
+def to_typed(cfg: DictConfig) -> schema.Config:
+    """Ranges are checked here.
+
+    Raises:
+        ConfigError: a value out of its range, or one that must be chosen and was not.
+    """
+    nodes = copy.copy(cfg)  # typed by the schema, which a masked copy would not be
+    with open_dict(nodes):
+        nodes.pop("hydra", None)
+    missing = sorted(OmegaConf.missing_keys(nodes) - {"paths.output_dir"})
+    if missing:
+        raise ConfigError(missing[0], "???", "given", f"Add {missing[0]}=VALUE to the command.")
+    typed = OmegaConf.to_object(nodes)
+    assert isinstance(typed, schema.Config)
+    typed.check()
+    return typed
+
+
+# --- before Hydra sees the command line ------------------------------------------------------------------------------
+
+
+def check_groups(arguments: list[str]) -> None:
+    """Refuse a value given to a group (`lr_stage1=2e-5`) and name the key that takes it.
+
+    Raises:
+        ConfigError: with the group's options and the right spelling.
+    """
+    for argument in arguments:
+        group, equals, choices = argument.partition("=")
+        folder = CONF / group
+        if not equals or not group.isidentifier() or not folder.is_dir() or "(" in choices:
+            continue
+        options = sorted(path.stem for path in folder.glob("*.yaml"))
+        for choice in choices.split(","):
+            if choice.removesuffix(".yaml") not in options and not (group == "experiment" and choice == "null"):
+                key = group_key(folder)
+                hint = f"To give the value itself: {key}={choice}" if key else ""
+                raise ConfigError(group, choice, "one of " + ", ".join(options), hint)
+
+
+def group_key(folder: Path) -> str | None:
+    """The one key that all options of a group write, such as `vocab.lr_stage1`; None where they write several."""
+    keys = set()
+    for path in folder.glob("*.yaml"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        package = next((line.split("@package")[1].strip() for line in lines if "@package" in line), "")
+        names = [line.split(":")[0] for line in lines if line[:1].isalpha()]
+        keys |= {f"{package}.{name}".removeprefix("_global_.") for name in names}
+    return keys.pop() if len(keys) == 1 else None
+
+
+def name_sweep(arguments: list[str]) -> list[str]:
+    """Give a sweep that has no name one made of its overrides, so that the same command finds its own work again."""
+    multirun = "-m" in arguments or "--multirun" in arguments
+    named = any(argument.startswith(("sweep_name=", "experiment=")) for argument in arguments)
+    if not multirun or named:
+        return arguments
+    overrides = sorted(argument for argument in arguments if "=" in argument)
+    name = "sweep-" + hashlib.sha256("\n".join(overrides).encode()).hexdigest()[:8]
+    return [*arguments, f"sweep_name={name}"]
+
+
+# --- around a sweep --------------------------------------------------------------------------------------------------
+
+
+class SweepCallback(Callback):
+    """Checks every job of a sweep before the first one starts, and prints the table after the last."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if config.sweep_name is None:
+            raise ConfigError("sweep_name", None, "a name when an experiment makes a sweep", "Add sweep_name=NAME.")
+        jobs = sweep_jobs(config)
+        names: dict[str, str] = {}
+        for overrides in jobs:
+            cfg = GlobalHydra.instance().config_loader().load_sweep_config(config, overrides)
+            to_typed(cfg)
+            identifier, command = identity.run_id(cfg), " ".join(overrides)
+            if identifier in names:
+                log.warning("Two jobs are the same and will be run once: %s | %s", names[identifier], command)
+            names[identifier] = command
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        from revocab.reporting import write_sweep
+
+        if HydraConfig.initialized() and config.hydra.job.name != "train":
+            return
+        folder = Path(config.hydra.sweep.dir)
+        sweep = write_sweep(folder)
+        print(f"\n{sweep.table}\n\nReport: {sweep.report}")
+        failed = [job for job in sweep.jobs if job.state != "completed"]
+        for job in failed:
+            fail(f"{job.folder.name}: {job.state}: {job.error or 'no reason was left'}")
+        if failed:
+            print(f"{len(failed)} of {len(sweep.jobs)} jobs did not finish; the same command reruns only them:\n  "
+                  f"{State.command}", file=sys.stderr)  # fmt: skip
+
+
+def sweep_jobs(config: DictConfig) -> list[list[str]]:
+    """The overrides of every job, as Hydra's basic sweeper makes them."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    overrides = parser.parse_overrides(params + list(config.hydra.overrides.task))
+    return BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]

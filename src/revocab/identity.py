@@ -1,0 +1,82 @@
+"""Which job is which: the run id and the labels of a resolved config, and the folder's name made of them.
+
+A job is named by its values, never by the options that were chosen: `lr_stage1=paper` and `vocab.lr_stage1=6.4e-4`
+are one job.
+"""
+
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from revocab.runtime.cache import digest
+
+NOT_IDENTITY = ("hydra", "logger", "launcher", "paths", "pipeline")  # where and how a job runs, not what it computes
+RUN_ID_LENGTH = 12
+FOLDER_LENGTH = 96  # of the readable part of a job folder's name
+
+# What the comparison table varies, in its order: the labels of every job, whether chosen by name or by value.
+TABLE_SETTINGS = (
+    "embedding.backend",
+    "alignment.method",
+    "alignment.pivot_count",
+    "alignment.similarity_threshold",
+    "vocab.lr_stage1",
+    "vocab.lr_stage2",
+    "vocab.stage1_steps",
+    "vocab.stage2_steps",
+    "vocab.batch_size",
+    "vocab.train_start_idx_stage2",
+    "vocab.stage2_use_lora",
+    "vocab.shuffle",
+    "vocab.bf16",
+    "seed",
+)
+UNLABELLED_OVERRIDES = ("hydra", "logger", "launcher", "paths", "pipeline", "experiment", "sweep_name", "save_model")
+
+
+def container(cfg: DictConfig) -> dict[str, Any]:
+    """Plain resolved values, without Hydra's own node."""
+    nodes = {key: cfg[key] for key in cfg if key != "hydra"}
+    return OmegaConf.to_container(OmegaConf.create(nodes), resolve=True, enum_to_str=True)  # type: ignore[return-value]
+
+
+def run_id(cfg: DictConfig) -> str:
+    """Hex hash of the resolved config without what does not change the result."""
+    nodes = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in NOT_IDENTITY])
+    values = OmegaConf.to_container(nodes, resolve=True, enum_to_str=True)
+    return digest(values, RUN_ID_LENGTH)
+
+
+def labels(cfg: DictConfig, overrides: list[str]) -> dict[str, Any]:
+    """The preset and the value of every setting of the table, and of every other key that the command line set."""
+    keys = ["preset", *TABLE_SETTINGS]
+    for override in overrides:
+        key = override.lstrip("+~").split("=", 1)[0].split("@")[0]
+        if key.split(".")[0] in UNLABELLED_OVERRIDES or key in keys or "/" in key:
+            continue
+        if OmegaConf.select(cfg, key) is not None and not OmegaConf.is_config(OmegaConf.select(cfg, key)):
+            keys.append(key)
+    return {key: getattr(OmegaConf.select(cfg, key), "name", OmegaConf.select(cfg, key)) for key in keys}
+
+
+def folder_name(cfg: DictConfig, overrides: list[str]) -> str:
+    """Such as `paper-lr_stage1=2e-05-3f9a0c51d2e4`: preset, what the command line set by value, run id."""
+    words = [str(cfg.preset)]
+    for override in sorted(overrides):
+        key, _, value = override.lstrip("+~").partition("=")
+        if key.split(".")[0] in (*UNLABELLED_OVERRIDES, "preset"):
+            continue
+        selected = OmegaConf.select(cfg, key) if "." in key or key == "seed" else None
+        value = value if selected is None or OmegaConf.is_config(selected) else str(getattr(selected, "name", selected))
+        words.append(f"{key.split('.')[-1]}={value.rsplit('/', 1)[-1]}")
+    readable = "".join(c if c.isalnum() or c in "._=+-" else "_" for c in "-".join(words))[:FOLDER_LENGTH]
+    return f"{readable}-{run_id(cfg)}"
+
+
+def register() -> None:
+    """Make `${job_folder:}` known to OmegaConf; Hydra's run and sweep folders use it."""
+
+    def job_folder(*, _root_: DictConfig) -> str:
+        return folder_name(_root_, list(_root_.hydra.overrides.task))
+
+    OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)

@@ -1,0 +1,274 @@
+"""The only place where the steps meet: align, train and evaluate, each a function of one typed configuration."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import yaml
+from transformers import PreTrainedModel
+
+from revocab import evaluation, initialisation, reporting, training
+from revocab.artifacts import StageRecord, TextScore
+from revocab.errors import ConfigError
+from revocab.runtime import fingerprints, seeds
+from revocab.runtime.files import disk_errors, write_json, write_text
+from revocab.runtime.hardware import device_name, package_versions
+from revocab.runtime.job import JobFolder, read_json
+from revocab.schema import Config
+from revocab.upstream import Upstream
+
+log = logging.getLogger(__name__)
+
+
+def align(config: Config, job: JobFolder, labels: dict[str, Any], resolved: dict[str, Any]) -> float:
+    """Align the two vocabularies and leave `alignment_report.json`; returns the coverage."""
+    begin(job, resolved)
+    report = Upstream(config).alignment_report
+    write_json(job.path / "alignment_report.json", report)
+    job.write_status("completed")
+    for key in ("target_tokens", "exact", "aligned", "fallback", "zero_initialised"):
+        log.info("%-18s %8d", key.replace("_", " "), report[key])
+    log.info("%-18s %8.1f %%\nreport: %s", "coverage", 100 * report["coverage"], job.path / "alignment_report.json")
+    return float(report["coverage"])
+
+
+def evaluate(config: Config, job: JobFolder, labels: dict[str, Any], resolved: dict[str, Any]) -> float:
+    """Score `models.source_model` and the models of `evaluation.models`; leave `scores.json`; returns the first BPB."""
+    begin(job, resolved)
+    upstream = Upstream(config)
+    baseline = [config.evaluation.baseline_model] if config.evaluation.baseline_model else []
+    results: dict[str, dict[str, Any]] = {}
+    for name in [config.models.source_model, *config.evaluation.models, *baseline]:
+        first = name == config.models.source_model
+        tokenizer = upstream.source_tokenizer if first else upstream.tokenizer(name)
+        gguf_file = config.models.gguf_file if first else None
+        scores = upstream.scores(
+            {"model": fingerprints.of_model(upstream.locate(name), gguf_file)},
+            tokenizer,
+            lambda name=name, gguf_file=gguf_file: upstream.model(name, gguf_file),
+        )
+        for dataset, score in scores.items():
+            low, high = evaluation.bootstrap_interval(score, seed=config.seed)
+            row = {"value": score.bits_per_byte, "low": low, "high": high}
+            row |= {"bytes": int(score.bytes.sum()), "documents": len(score.bytes)}
+            row |= {"perplexity": score.perplexity, "bytes_per_token": score.bytes_per_token}
+            results.setdefault(dataset, {})[name] = row
+            log.info("%s, %s: %.4f bits per byte (95 %%: %.4f to %.4f)", dataset, name, score.bits_per_byte, low, high)
+    write_json(job.path / "scores.json", {"bpb": results, "qa": {}})
+    job.write_status("completed")
+    return float(next(iter(results.values()))[config.models.source_model]["value"])
+
+
+def train(config: Config, job: JobFolder, labels: dict[str, Any], resolved: dict[str, Any]) -> float:
+    """The whole way of one job; returns the final BPB of the first held-out set."""
+    if job.completed:
+        log.info("%s is finished already; nothing to do", job.path)
+        return final_bpb(read_json(job.path / "summary.json") or {})
+    begin(job, resolved)
+    log.info("Job %s: %s", job.run_id, ", ".join(f"{k.split('.')[-1]} {v}" for k, v in labels.items()))
+    logger = reporting.make_logger(
+        config.logger.kind.value,
+        project=config.logger.project,
+        group=config.sweep_name or "single",
+        name=job.path.name,
+        tags=[config.preset],
+        config=resolved,
+        run_id=job.run_id,
+        folder=job.path,
+    )
+    exit_code = 1
+    try:
+        summary = Adaptation(config, job, labels, [logger] if logger else []).run()
+        write_json(job.path / "summary.json", summary)
+        reporting.log_summary(logger, summary)
+        job.write_status("completed")
+        exit_code = 0
+    finally:
+        reporting.finish_logger(logger, exit_code)
+    return final_bpb(summary)
+
+
+def begin(job: JobFolder, resolved: Mapping[str, Any]) -> None:
+    """Say that the job runs, and with what."""
+    with disk_errors(job.path):
+        job.path.mkdir(parents=True, exist_ok=True)
+        job.write_status("running")
+        write_text(job.path / "config.yaml", yaml.safe_dump(dict(resolved), sort_keys=False, allow_unicode=True))
+
+
+def final_bpb(summary: Mapping[str, Any]) -> float:
+    sets = list(summary.get("bpb", {}).values())
+    return float(sets[0]["final"]) if sets and sets[0].get("final") is not None else math.nan
+
+
+class Adaptation:
+    """One job of train.py: every score and record on the way from the source model to the adapted one."""
+
+    def __init__(self, config: Config, job: JobFolder, labels: dict[str, Any], loggers: Sequence[Any]) -> None:
+        self.config, self.job, self.labels, self.loggers = config, job, labels, loggers
+        self.upstream = Upstream(config)
+        self.scores: dict[str, dict[str, TextScore]] = {}  # by stage: source, init, probe, stage1, final
+        self.records: dict[str, StageRecord] = {}
+        self.resumes: list[dict[str, Any]] = []
+
+    def run(self) -> dict[str, Any]:
+        """Returns summary.json."""
+        report = self.upstream.alignment_report
+        write_json(self.job.path / "alignment_report.json", report)
+        vocab = self.config.vocab
+        model = self.initialised_model()
+        if vocab.enabled:
+            model = self.train(model, self.stage("stage1", "tables", vocab.stage1_steps, vocab.lr_stage1))
+            self.scores["stage1"] = self.upstream.score(model, self.upstream.target_tokenizer)
+            kind = "lora" if vocab.stage2_use_lora else "full"
+            model = self.train(model, self.stage("stage2", kind, vocab.stage2_steps, vocab.lr_stage2))
+            self.scores["final"] = self.upstream.score(model, self.upstream.target_tokenizer)
+        if self.config.save_model:
+            initialisation.save_model(model, self.upstream.target_tokenizer, self.job.path / "model")
+        return self.summary(report)
+
+    def initialised_model(self) -> PreTrainedModel:
+        """The source model with the target vocabulary; scored before, after, and after a probe that is thrown away."""
+        upstream, models = self.upstream, self.config.models
+        model = upstream.model(models.source_model, models.gguf_file)
+        origin = {"model": fingerprints.of_model(upstream.locate(models.source_model), models.gguf_file)}
+        self.scores["source"] = upstream.scores(origin, upstream.source_tokenizer, lambda: model)
+        facts = initialisation.replace_vocabulary(
+            model, upstream.alignment, upstream.target_tokenizer, pad_to_multiple_of=models.pad_to_multiple_of
+        )
+        log.info("Tables: %s", ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items()))
+        origin |= {"alignment": upstream.alignment_folder.name, "padding": models.pad_to_multiple_of}
+        self.scores["init"] = upstream.scores(origin, upstream.target_tokenizer, lambda: model)
+        if self.config.vocab.enabled and self.config.vocab.probe_steps > 0:
+            settings = self.probe()
+            origin |= {"probe": asdict(settings), "tokens": upstream.target_tokens_folder.name}
+            self.scores["probe"] = upstream.scores(
+                origin, upstream.target_tokenizer, lambda: self.train(model, settings), undo=model
+            )
+        return model
+
+    # --- stages
+
+    def stage(self, name: str, kind: str, nominal_steps: int, learning_rate: float) -> training.StageSettings:
+        """Settings of a stage at this scale."""
+        vocab, trainer = self.config.vocab, self.config.trainer
+        return training.StageSettings(
+            name=name,
+            kind=kind,
+            steps=max(1, round(nominal_steps * self.config.scale.step_factor)),
+            learning_rate=learning_rate,
+            batch_size=vocab.batch_size,
+            gradient_accumulation=vocab.gradient_accumulation,
+            max_seq_length=vocab.max_seq_length,
+            warmup_share=vocab.warmup_share,
+            weight_decay=vocab.weight_decay,
+            gradient_clip=vocab.gradient_clip,
+            bf16=vocab.bf16,
+            optimizer=vocab.stage2_optimizer,
+            shuffle=vocab.shuffle,
+            seed=seeds.derive(self.config.seed, name),
+            start_document=self.offset() if name == "stage2" else 0,
+            lora=self.lora() if kind == "lora" else None,
+            checkpoint_every=trainer.checkpoint_every_steps,
+            gradient_checkpointing=vocab.gradient_checkpointing,
+            log_every=trainer.log_every_steps,
+        )
+
+    def probe(self) -> training.StageSettings:
+        """The same short run for every initialisation: tables only, its own cosine, no weight decay."""
+        vocab = self.config.vocab
+        settings = self.stage("probe", "tables", 1, vocab.probe_lr)
+        return replace(settings, steps=vocab.probe_steps, weight_decay=0.0, checkpoint_every=0)
+
+    def lora(self) -> training.LoraSettings:
+        vocab = self.config.vocab
+        modules = tuple(vocab.lora_target_modules)
+        return training.LoraSettings(
+            r=vocab.lora_r, alpha=vocab.lora_alpha, dropout=vocab.lora_dropout, target_modules=modules
+        )
+
+    def offset(self) -> int:
+        """The document that stage 2 reads from: as counted, or at a smaller scale the same share of the corpus."""
+        vocab, documents = self.config.vocab, len(self.upstream.corpus.train)
+        if not self.config.scale.keep_offset_share:
+            return vocab.train_start_idx_stage2
+        share = vocab.train_start_idx_stage2 / vocab.offset_corpus_documents
+        if share >= 1:
+            expected = f"below vocab.offset_corpus_documents ({vocab.offset_corpus_documents})"
+            raise ConfigError("vocab.train_start_idx_stage2", vocab.train_start_idx_stage2, expected)
+        return round(share * documents) % documents
+
+    def train(self, model: PreTrainedModel, settings: training.StageSettings) -> PreTrainedModel:
+        """Run one stage; a probe leaves no trace but its score."""
+        probe = settings.name == "probe"
+        folder = None if probe else self.job.path / "checkpoints" / settings.name
+        log.info(
+            "%s: %s, %d steps of %d x %d x %d tokens, learning rate %g",
+            settings.name, settings.kind, settings.steps, settings.gradient_accumulation, settings.batch_size,
+            settings.max_seq_length, settings.learning_rate,
+        )  # fmt: skip
+        model, record = training.train_stage(
+            model,
+            self.upstream.target_tokens,
+            settings,
+            self.hardware(),
+            folder=folder,
+            metrics_path=None if probe else self.job.path / "metrics.jsonl",
+            loggers=() if probe else self.loggers,
+        )
+        if folder is not None:
+            self.records[settings.name] = record
+            self.resumes += [{"stage": settings.name, "step": step} for step in training.resumed_from(folder)]
+        return model
+
+    def hardware(self) -> training.Hardware:
+        trainer = self.config.trainer
+        return training.Hardware(
+            accelerator=trainer.accelerator.value,
+            devices=trainer.devices,
+            strategy=trainer.strategy,
+            num_workers=trainer.num_workers,
+        )
+
+    # --- summary
+
+    def summary(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        stages = {name: record.as_dict() for name, record in self.records.items()}
+        target = self.scores["init"]
+        return {
+            "run_id": self.job.run_id,
+            "resumes": self.resumes,
+            "labels": self.labels,
+            "scale": {"name": self.config.scale.name, "step_factor": self.config.scale.step_factor},
+            "seed": self.config.seed,
+            "device": device_name(self.upstream.device),
+            "versions": package_versions(),
+            "bpb": self.by_dataset("bits_per_byte"),
+            "perplexity": self.by_dataset("perplexity"),
+            "bytes_per_token": {
+                name: {"source": self.scores["source"][name].bytes_per_token, "target": target[name].bytes_per_token}
+                for name in self.upstream.datasets
+            },
+            "alignment": {key: value for key, value in report.items() if isinstance(value, int | float)},
+            **stages,
+            "qa": {},
+            "checks": self.checks(stages, report),
+        }
+
+    def by_dataset(self, measure: str) -> dict[str, dict[str, float]]:
+        return {
+            name: {stage: getattr(scores[name], measure) for stage, scores in self.scores.items()}
+            for name in self.upstream.datasets
+        }
+
+    def checks(self, stages: Mapping[str, Any], report: Mapping[str, Any]) -> list[dict[str, Any]]:
+        limits = reporting.Limits(**asdict(self.config.limits), warmup_share=self.config.vocab.warmup_share)
+        return reporting.checklist(
+            stage1=stages.get("stage1"),
+            stage2=stages.get("stage2"),
+            metrics=reporting.read_metrics(self.job.path / "metrics.jsonl"),
+            alignment=report,
+            limits=limits,
+        )

@@ -1,0 +1,102 @@
+"""The artifact cache: a folder per artifact, named by a hash of everything that decides its content.
+
+An entry is built in a temporary folder beside it, gets a `manifest.json`, and is renamed into place: it is whole or
+it is not there. A file lock per entry lets jobs side by side share one cache: one builds, the others wait.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import AcquireReturnProxy, FileLock, Timeout
+
+from revocab.runtime.files import disk_errors, write_json
+from revocab.runtime.hardware import git_commit, package_versions
+
+log = logging.getLogger(__name__)
+MANIFEST = "manifest.json"
+
+
+def digest(value: Any, length: int = 16) -> str:
+    """Hex digest of a JSON value, independent of the order of keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+class Cache:
+    """Artifacts under one root, `<root>/<kind>/<hash>/`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def get(self, kind: str, inputs: Mapping[str, Any], build: Callable[[Path], Mapping[str, Any] | None]) -> Path:
+        """Return the folder of the artifact that `inputs` decide; call `build(folder)` first if it is not there.
+
+        Args:
+            kind: what it is, such as `alignment`; the name of a folder.
+            inputs: settings and hashes of inputs, JSON values; equal inputs share one artifact.
+            build: writes the artifact into the empty folder that it gets, and returns counts for the manifest.
+
+        Raises:
+            ResourceError: the disk is full or the folder cannot be written.
+        """
+        entry = self.root / kind / digest({"kind": kind, **inputs})
+        if is_whole(entry):
+            return entry
+        with disk_errors(self.root):
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            with self._lock(entry, kind):
+                if not is_whole(entry):
+                    self._build(entry, kind, inputs, build)
+        return entry
+
+    def _lock(self, entry: Path, kind: str) -> AcquireReturnProxy:
+        lock = FileLock(entry.with_suffix(".lock"))
+        try:
+            return lock.acquire(timeout=0)
+        except Timeout:
+            log.info("%s: another job is making it, waiting", kind)
+            return lock.acquire()
+
+    def _build(
+        self, entry: Path, kind: str, inputs: Mapping[str, Any], build: Callable[[Path], Mapping[str, Any] | None]
+    ) -> None:
+        if entry.exists():
+            log.warning("%s: the cached %s is damaged, making it again", kind, entry)
+            shutil.rmtree(entry)
+        temporary = entry.with_suffix(".tmp")
+        shutil.rmtree(temporary, ignore_errors=True)  # left by a killed job; the lock says nobody writes there now
+        temporary.mkdir()
+        start = time.monotonic()
+        try:
+            counts = dict(build(temporary) or {})
+            manifest = {
+                "kind": kind,
+                "inputs": dict(inputs),
+                "counts": counts,
+                "seconds": round(time.monotonic() - start, 3),
+                "made": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                "versions": package_versions(),
+                "git_commit": git_commit(),
+                "files": {path.name: path.stat().st_size for path in sorted(temporary.iterdir())},
+            }
+            write_json(temporary / MANIFEST, manifest)
+            os.replace(temporary, entry)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        log.info("%s: made in %.1f s", kind, time.monotonic() - start)
+
+
+def is_whole(entry: Path) -> bool:
+    """Whether the entry has its manifest and every file in it the size that the manifest says."""
+    try:
+        files = json.loads((entry / MANIFEST).read_text())["files"]
+        return all((entry / name).stat().st_size == size for name, size in files.items())
+    except (OSError, ValueError, KeyError):
+        return False

@@ -1,0 +1,363 @@
+"""The whole configuration as dataclasses: names, types, units and ranges. Registered with Hydra as `schema`.
+
+A wrong key or type is refused by Hydra when it composes; ranges by `check`, which is called for every job of a sweep
+before the first one starts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+from revocab.errors import ConfigError
+
+
+class Similarity(Enum):
+    cosine = "cosine"
+    dot = "dot"
+
+
+class Fallback(Enum):
+    mean = "mean"
+    subtoken = "subtoken"
+    random = "random"
+    zero = "zero"
+
+
+class Backend(Enum):
+    cooccurrence = "cooccurrence"
+    fasttext = "fasttext"
+
+
+class Accelerator(Enum):
+    cpu = "cpu"
+    gpu = "gpu"
+
+
+class LoggerKind(Enum):
+    wandb_offline = "wandb_offline"
+    wandb = "wandb"
+    none = "none"
+
+
+def require(condition: bool, key: str, value: Any, expected: str, hint: str = "") -> None:
+    if not condition:
+        raise ConfigError(key, value, expected, hint)
+
+
+def at_least(node: Any, prefix: str, minimum: float, *names: str) -> None:
+    for name in names:
+        value = getattr(node, name)
+        if value is not None:
+            require(value >= minimum, f"{prefix}.{name}", value, f"{minimum} or more")
+
+
+def share(node: Any, prefix: str, *names: str) -> None:
+    for name in names:
+        value = getattr(node, name)
+        require(0 <= value < 1, f"{prefix}.{name}", value, "at least 0 and below 1")
+
+
+@dataclass
+class Models:
+    source_model: str = MISSING  # Hub id, local folder, or embedded:<name> (what ships with the package)
+    source_tokenizer: str | None = None  # null: the model's own
+    target_tokenizer: str = MISSING
+    gguf_file: str | None = None  # a file inside source_model
+    trust_remote_code: bool = False  # runs code that the model's repository brings
+    pad_to_multiple_of: int = 1  # rows of the new tables are padded up to a multiple of this, and masked
+
+    def check(self) -> None:
+        at_least(self, "models", 1, "pad_to_multiple_of")
+
+
+@dataclass
+class CorpusConfig:
+    inputs: list[str] = MISSING  # files, folders, Hub specs owner/name[:config]:split; .jsonl .txt, also .gz .zst
+    text_field: str = "text"
+    size_gb: float | None = None  # 10^9 bytes of text at most
+    byte_budget: int = 0  # bytes of text at most; 0: size_gb decides
+    deduplicate: bool = True
+    hash_name: str = "sha256"  # of hashlib
+    min_line_length: int = 0  # characters; shorter lines are dropped
+    heldout_fraction: float = 0.02  # of documents, by hash
+
+    def check(self) -> None:
+        at_least(self, "corpus", 0, "size_gb", "byte_budget", "min_line_length")
+        share(self, "corpus", "heldout_fraction")
+        require(
+            self.hash_name in hashlib.algorithms_guaranteed and not self.hash_name.startswith("shake"),
+            "corpus.hash_name",
+            self.hash_name,
+            "a hash of hashlib such as sha256 or blake2b",
+        )
+
+
+@dataclass
+class TermMining:
+    enabled: bool = False
+    top_k: int = 2000
+    min_frequency: int = 3
+    use_tfidf: bool = True
+
+    def check(self) -> None:
+        at_least(self, "term_mining", 1, "top_k", "min_frequency")
+        require(not self.enabled, "term_mining.enabled", self.enabled, "false", "Domain terms are not built yet.")
+
+
+@dataclass
+class Cooccurrence:
+    window: int = 5  # tokens to each side
+    context_exponent: float = 0.75  # smoothing of context counts in PPMI
+    min_count: int = 5  # rarer tokens get no vector
+
+    def check(self) -> None:
+        at_least(self, "embedding.cooccurrence", 1, "window", "min_count")
+        require(
+            0 < self.context_exponent <= 1,
+            "embedding.cooccurrence.context_exponent",
+            self.context_exponent,
+            "above 0 and at most 1",
+        )
+
+
+@dataclass
+class FastText:
+    epochs: int = 30
+    mincount: int = 1
+    lr: float = 0.05
+    window: int = 5
+    thread: int | None = None  # null: max(10, cores); fewer than 10 leave part of the vectors uninitialised
+
+    def check(self) -> None:
+        at_least(self, "embedding.fasttext", 1, "epochs", "mincount", "window")
+        at_least(self, "embedding.fasttext", 10, "thread")
+        require(0 < self.lr < 1, "embedding.fasttext.lr", self.lr, "above 0 and below 1")
+
+
+@dataclass
+class Embedding:
+    backend: Backend = MISSING
+    dim: int = 300
+    cooccurrence: Cooccurrence = field(default_factory=Cooccurrence)
+    fasttext: FastText = field(default_factory=FastText)
+
+    def check(self) -> None:
+        at_least(self, "embedding", 2, "dim")
+        self.cooccurrence.check()
+        self.fasttext.check()
+
+
+@dataclass
+class AlignmentConfig:
+    method: str = MISSING  # a file of alignment/methods
+    similarity: Similarity = Similarity.cosine
+    similarity_threshold: float | None = None  # matches below it go to the fallback; null keeps every match
+    fallback: Fallback = Fallback.mean
+    pivot_count: int = 2000  # shared tokens that relative representations are made of
+    top_k: int = 10  # source tokens mixed into one target token
+    csls_neighbours: int = 10
+    temperature: float = 0.1  # of the weights over the top k
+    subtoken_share: float = 0.5  # of a row's weight, in `mixed`
+    min_count: int = 5  # occurrences below which a token's vector is no evidence
+    heldout_pairs: int = 1000  # exact tokens held out of a fit to score it
+    rows_at_once: int = 2048  # target rows compared at a time; memory is this times the source vocabulary
+
+    def check(self) -> None:
+        at_least(self, "alignment", 1, "pivot_count", "top_k", "csls_neighbours", "min_count", "rows_at_once")
+        at_least(self, "alignment", 0, "heldout_pairs")
+        require(self.temperature > 0, "alignment.temperature", self.temperature, "above 0")
+        require(
+            0 <= self.subtoken_share <= 1, "alignment.subtoken_share", self.subtoken_share, "at least 0 and at most 1"
+        )
+        threshold = self.similarity_threshold
+        require(
+            threshold is None or self.similarity is Similarity.dot or -1 <= threshold <= 1,
+            "alignment.similarity_threshold",
+            threshold,
+            "null or a cosine in [-1, 1]",
+            "threshold=t040 chooses 0.4.",
+        )
+
+
+@dataclass
+class Tokenization:
+    workers: int | None = None  # threads; null: all cores
+    cache_dir: str | None = None  # of tokenized corpora; null: paths.cache_dir
+    min_line_length: int = 0  # characters; as corpus.min_line_length, the larger of the two holds
+
+    def check(self) -> None:
+        at_least(self, "tokenization", 1, "workers")
+        at_least(self, "tokenization", 0, "min_line_length")
+
+
+@dataclass
+class VocabConfig:
+    enabled: bool = True  # false: stop after the initialisation
+    stage1_steps: int = 2500  # optimiser steps, nominal: scale.step_factor times this are run
+    lr_stage1: float = MISSING  # peak, reached at the end of warm-up
+    stage2_steps: int = 2500
+    lr_stage2: float = 5.0e-5
+    batch_size: int = MISSING  # sequences of a micro-batch
+    gradient_accumulation: int = MISSING  # micro-batches of a step
+    max_seq_length: int = MISSING  # tokens
+    train_start_idx_stage2: int = MISSING  # document that stage 2 starts reading from
+    offset_corpus_documents: int = 5_000_000  # documents of the corpus that the offset was written for
+    shuffle: bool = MISSING
+    stage2_use_lora: bool = MISSING
+    stage2_optimizer: str = "adamw_torch"
+    lora_r: int = 64
+    lora_alpha: int = 16
+    lora_dropout: float = 0.1
+    lora_target_modules: Any = MISSING  # list of names, or one string with commas
+    use_flash_attn: bool = False
+    bf16: bool = MISSING  # autocast over fp32 weights
+    warmup_share: float = 0.03  # of a stage's steps
+    weight_decay: float = 0.01
+    gradient_clip: float = 1.0  # norm
+    gradient_checkpointing: bool = False
+    probe_steps: int = 50  # 0 turns the probe off
+    probe_lr: float = 6.4e-4
+
+    def check(self) -> None:
+        at_least(self, "vocab", 1, "stage1_steps", "stage2_steps", "batch_size", "gradient_accumulation", "lora_r")
+        at_least(self, "vocab", 8, "max_seq_length")
+        at_least(self, "vocab", 0, "train_start_idx_stage2", "probe_steps", "weight_decay")
+        at_least(self, "vocab", 1, "lora_alpha", "offset_corpus_documents")
+        share(self, "vocab", "warmup_share", "lora_dropout")
+        for name in ("lr_stage1", "lr_stage2", "probe_lr"):
+            value = getattr(self, name)
+            require(0 < value < 1, f"vocab.{name}", value, "above 0 and below 1", f"Example: vocab.{name}=6.4e-4")
+        require(self.gradient_clip > 0, "vocab.gradient_clip", self.gradient_clip, "above 0")
+        require(
+            self.stage2_optimizer == "adamw_torch",
+            "vocab.stage2_optimizer",
+            self.stage2_optimizer,
+            "adamw_torch",
+        )
+        names = self.lora_target_modules
+        names = names.split(",") if isinstance(names, str) else names
+        require(
+            isinstance(names, list) and bool(names) and all(isinstance(name, str) and name.strip() for name in names),
+            "vocab.lora_target_modules",
+            self.lora_target_modules,
+            "a list of module names, or one string with commas",
+            "Example: vocab.lora_target_modules=[q_proj,v_proj]",
+        )
+        self.lora_target_modules = [name.strip() for name in names]
+
+
+@dataclass
+class EvaluationConfig:
+    enabled: bool = True
+    datasets: list[str] = field(default_factory=list)  # as corpus.inputs; empty: the corpus's held-out part
+    text_field: str = "text"
+    max_samples: int = 1000  # documents of each data set, in the order of their hashes
+    max_characters: int | None = 1500  # of a document; null: whole documents
+    batch_tokens: int = 8192
+    models: list[str] = field(default_factory=list)  # evaluate.py scores them beside models.source_model
+    baseline_model: str | None = None  # one more of them
+    qa: bool = False
+
+    def check(self) -> None:
+        at_least(self, "evaluation", 1, "max_samples", "max_characters", "batch_tokens")
+        require(not self.qa, "evaluation.qa", self.qa, "false", "Question answering is not built yet.")
+
+
+@dataclass
+class Limits:
+    """The monitoring checklist: what a healthy job keeps to."""
+
+    spikes: int = 0  # steps of a curve that may stand out of its running median
+    stage2_start: float = 1.1  # first loss of stage 2 at most this many times the last of stage 1
+    grad_norm: float = 1.0  # norm before clipping that counts as calm
+    grad_norm_share: float = 0.95  # share of the steps after warm-up that must be calm
+    coverage: float = 0.95  # share of target tokens that are exact or aligned must be above
+    zero_initialised: float = 0.05  # share of target tokens that start at zero must be below
+
+
+@dataclass
+class PipelineConfig:
+    run_root: str = "."  # multirun/ and outputs/ are made here
+    max_retries: int = 1
+    retry_backoff: float = 5.0  # seconds
+
+    def check(self) -> None:
+        at_least(self, "pipeline", 0, "max_retries", "retry_backoff")
+
+
+@dataclass
+class TrainerConfig:
+    accelerator: Accelerator = MISSING
+    devices: int = 1
+    strategy: str = "auto"
+    num_workers: int = 0  # processes that read batches; a memory map needs none
+    checkpoint_every_steps: int = 100
+    log_every_steps: int = 1
+
+    def check(self) -> None:
+        at_least(self, "trainer", 1, "devices", "checkpoint_every_steps", "log_every_steps")
+        at_least(self, "trainer", 0, "num_workers")
+
+
+@dataclass
+class LoggerConfig:
+    kind: LoggerKind = MISSING
+    project: str = "revocab"
+
+
+@dataclass
+class Paths:
+    cache_dir: str = ".cache/revocab"
+    output_dir: str = MISSING
+
+
+@dataclass
+class Scale:
+    name: str = MISSING
+    step_factor: float = MISSING  # steps run are max(1, round(nominal * step_factor))
+    keep_offset_share: bool = MISSING  # the offset as a share of offset_corpus_documents, not as a count
+
+    def check(self) -> None:
+        require(self.step_factor > 0, "scale.step_factor", self.step_factor, "above 0")
+
+
+@dataclass
+class Config:
+    models: Models = field(default_factory=Models)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    term_mining: TermMining = field(default_factory=TermMining)
+    embedding: Embedding = field(default_factory=Embedding)
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    tokenization: Tokenization = field(default_factory=Tokenization)
+    vocab: VocabConfig = field(default_factory=VocabConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    limits: Limits = field(default_factory=Limits)
+    pipeline: PipelineConfig = field(default_factory=PipelineConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    paths: Paths = field(default_factory=Paths)
+    scale: Scale = field(default_factory=Scale)
+    preset: str = MISSING
+    baseline: str = "none"
+    save_model: bool = False
+    sweep_name: str | None = None  # folder under multirun/; null in a single run
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raise ConfigError for the first value that is out of its range."""
+        for node in vars(self).values():
+            if hasattr(node, "check"):
+                node.check()
+        require(self.seed >= 0, "seed", self.seed, "0 or more")
+        require(self.baseline == "none", "baseline", self.baseline, "none")
+
+
+def register() -> None:
+    """Make `schema` known to Hydra; call before composing."""
+    ConfigStore.instance().store(name="schema", node=Config)

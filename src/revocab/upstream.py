@@ -1,0 +1,270 @@
+"""What a job needs before it trains: corpus, tokenized corpora, token vectors, alignment, scores of known models.
+
+Each is made once, kept in the cache under a hash of what decides it, and shared by every job that needs the same.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from revocab import alignment as alignments
+from revocab import corpus as corpora
+from revocab import evaluation, initialisation, vectors, vocabulary
+from revocab.artifacts import Alignment, Corpus, TextScore, TokenizedCorpus, TokenVectors
+from revocab.runtime import embedded, fingerprints, seeds
+from revocab.runtime.cache import Cache
+from revocab.runtime.files import write_json
+from revocab.schema import Accelerator, Backend, Config
+
+log = logging.getLogger(__name__)
+HELDOUT = "heldout"  # name of the corpus's own held-out part where no evaluation.datasets are given
+
+
+class Upstream:
+    """Artifacts of one configuration, each made when it is first asked for."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.cache = Cache(Path(config.paths.cache_dir))
+        tokens = config.tokenization.cache_dir
+        self.token_cache = Cache(Path(tokens)) if tokens else self.cache
+        if config.tokenization.workers:
+            os.environ["RAYON_NUM_THREADS"] = str(config.tokenization.workers)
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.config.trainer.accelerator is Accelerator.gpu else "cpu"
+
+    # --- models and tokenizers
+
+    def locate(self, name: str, key: str = "models.source_model") -> str:
+        return embedded.locate(name, key)
+
+    def tokenizer(self, name: str, key: str = "models.source_model", gguf_file: str | None = None) -> Any:
+        return vocabulary.load_tokenizer(
+            self.locate(name, key), gguf_file=gguf_file, trust_remote_code=self.config.models.trust_remote_code
+        )
+
+    @cached_property
+    def source_tokenizer(self) -> PreTrainedTokenizerBase:
+        models = self.config.models
+        if models.source_tokenizer is not None:
+            return self.tokenizer(models.source_tokenizer, "models.source_tokenizer")
+        return self.tokenizer(models.source_model, gguf_file=models.gguf_file)
+
+    @cached_property
+    def target_tokenizer(self) -> PreTrainedTokenizerBase:
+        return self.tokenizer(self.config.models.target_tokenizer, "models.target_tokenizer")
+
+    def model(self, name: str, gguf_file: str | None = None) -> PreTrainedModel:
+        return initialisation.load_model(
+            self.locate(name),
+            gguf_file=gguf_file,
+            trust_remote_code=self.config.models.trust_remote_code,
+            attention="flash_attention_2" if self.config.vocab.use_flash_attn else "sdpa",
+        )
+
+    # --- text
+
+    @cached_property
+    def corpus_folder(self) -> Path:
+        """The corpus without the documents that models are evaluated on."""
+        settings = asdict(self.config.corpus)
+        inputs = [self.locate(name, "corpus.inputs") for name in settings.pop("inputs")]
+        settings["min_line_length"] = max(settings["min_line_length"], self.config.tokenization.min_line_length)
+        reserved = [text for texts in self._given_datasets.values() for text in texts]
+        key = {**settings, "inputs": corpora.fingerprint(inputs), "reserved": fingerprints.of_texts(reserved)}
+        return self.cache.get(
+            "corpus", key, lambda folder: corpora.build_corpus(folder, inputs, exclude=reserved, **settings)
+        )
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        return Corpus.load(self.corpus_folder)
+
+    @cached_property
+    def _given_datasets(self) -> dict[str, list[str]]:
+        """Whole documents of `evaluation.datasets`, by the stems of their files."""
+        evaluated = self.config.evaluation
+        names = [self.locate(name, "evaluation.datasets") for name in evaluated.datasets]
+        return {
+            corpora.dataset_name(name): list(corpora.read_documents([name], text_field=evaluated.text_field))
+            for name in names
+        }
+
+    @cached_property
+    def datasets(self) -> dict[str, list[str]]:
+        """What every model is scored on: the same documents, in the order of their hashes, cut to the same length."""
+        evaluated = self.config.evaluation
+        given = self._given_datasets
+        if not given:
+            heldout = self.corpus.heldout
+            given = {HELDOUT: [heldout[index] for index in range(len(heldout))]}
+        chosen = {}
+        for name, texts in given.items():
+            ordered = sorted(texts, key=lambda text: sha256(text.encode()).digest())[: evaluated.max_samples]
+            chosen[name] = [text[: evaluated.max_characters] for text in ordered]
+        return chosen
+
+    # --- tokens and vectors
+
+    def _tokens_folder(self, tokenizer: PreTrainedTokenizerBase) -> Path:
+        key = {"corpus": self.corpus_folder.name, "tokenizer": fingerprints.of_tokenizer(tokenizer)}
+        return self.token_cache.get(
+            "tokens", key, lambda folder: vocabulary.tokenize_corpus(folder, self.corpus.train, tokenizer)
+        )
+
+    @cached_property
+    def source_tokens_folder(self) -> Path:
+        return self._tokens_folder(self.source_tokenizer)
+
+    @cached_property
+    def target_tokens_folder(self) -> Path:
+        return self._tokens_folder(self.target_tokenizer)
+
+    @cached_property
+    def target_tokens(self) -> TokenizedCorpus:
+        return TokenizedCorpus.load(self.target_tokens_folder)
+
+    def _vectors_folder(self, tokens: Path) -> Path:
+        embedding = self.config.embedding
+        chosen = embedding.fasttext if embedding.backend is Backend.fasttext else embedding.cooccurrence
+        key = {"tokens": tokens.name, "backend": embedding.backend.value, "dim": embedding.dim, **asdict(chosen)}
+        return self.cache.get("vectors", {**key, "seed": self.config.seed}, lambda folder: self._learn(tokens, folder))
+
+    def _learn(self, tokens_folder: Path, folder: Path) -> dict[str, Any]:
+        embedding, seed = self.config.embedding, seeds.derive(self.config.seed, "vectors")
+        tokens = TokenizedCorpus.load(tokens_folder)
+        if embedding.backend is Backend.fasttext:
+            chosen = embedding.fasttext
+            learned = vectors.fasttext_vectors(
+                tokens,
+                dim=embedding.dim,
+                window=chosen.window,
+                epochs=chosen.epochs,
+                min_count=chosen.mincount,
+                learning_rate=chosen.lr,
+                threads=chosen.thread,
+                seed=seed,
+                work_folder=folder,
+            )
+        else:
+            learned = vectors.cooccurrence_vectors(
+                tokens, dim=embedding.dim, seed=seed, device=self.device, **asdict(embedding.cooccurrence)
+            )
+        learned.save(folder)
+        return {"known": int(learned.known.sum()), "vocabulary": len(learned.counts)}
+
+    # --- alignment
+
+    @cached_property
+    def _problem(self) -> alignments.Problem:
+        source = vocabulary.read_vocabulary(self.source_tokenizer)
+        target = vocabulary.read_vocabulary(self.target_tokenizer)
+        learn = alignments.needs_vectors(self.config.alignment.method)
+        return alignments.Problem(
+            source=source,
+            target=target,
+            exact=vocabulary.exact_pairs(source, target),
+            exact_by_string=vocabulary.exact_pairs(source, target, by="string"),
+            roles=vocabulary.role_pairs(source, target),
+            pieces=vocabulary.cut_into_pieces(self.source_tokenizer, source, target),
+            source_vectors=TokenVectors.load(self._vectors_folder(self.source_tokens_folder)) if learn else None,
+            target_vectors=TokenVectors.load(self._vectors_folder(self.target_tokens_folder)) if learn else None,
+            target_counts=np.bincount(self.target_tokens.tokens, minlength=len(target)),
+        )
+
+    @cached_property
+    def alignment_folder(self) -> Path:
+        chosen = self.config.alignment
+        settings = alignments.Settings(
+            **{
+                **asdict(chosen),
+                "similarity": chosen.similarity.value,
+                "fallback": chosen.fallback.value,
+                "seed": seeds.derive(self.config.seed, "alignment"),
+                "device": self.device,
+            }
+        )
+        key = {
+            **{name: value for name, value in asdict(settings).items() if name not in ("device", "rows_at_once")},
+            "source": fingerprints.of_tokenizer(self.source_tokenizer),
+            "target": fingerprints.of_tokenizer(self.target_tokenizer),
+            "target_tokens": self.target_tokens_folder.name,
+        }
+        if alignments.needs_vectors(chosen.method):
+            folders = (self.source_tokens_folder, self.target_tokens_folder)
+            key["vectors"] = [self._vectors_folder(folder).name for folder in folders]
+        return self.cache.get("alignment", key, lambda folder: self._align(folder, settings))
+
+    def _align(self, folder: Path, settings: alignments.Settings) -> dict[str, Any]:
+        alignment = alignments.align(self._problem, settings)
+        report = alignments.report(alignment, self._problem)
+        alignment.save(folder)
+        write_json(folder / "alignment_report.json", report)
+        return {name: report[name] for name in ("target_tokens", "exact", "aligned", "fallback", "zero_initialised")}
+
+    @cached_property
+    def alignment(self) -> Alignment:
+        return Alignment.load(self.alignment_folder)
+
+    @cached_property
+    def alignment_report(self) -> dict[str, Any]:
+        return json.loads((self.alignment_folder / "alignment_report.json").read_text())
+
+    # --- scores
+
+    def score(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, TextScore]:
+        """Score a model on every data set, in full precision."""
+        evaluated, length = self.config.evaluation, context_length(model)
+        return {
+            name: evaluation.score_text(
+                model, tokenizer, texts, max_length=length, batch_tokens=evaluated.batch_tokens, device=self.device
+            )
+            for name, texts in self.datasets.items()
+        }
+
+    def scores(
+        self,
+        origin: Mapping[str, Any],
+        tokenizer: PreTrainedTokenizerBase,
+        model: Callable[[], PreTrainedModel],
+        undo: PreTrainedModel | None = None,
+    ) -> dict[str, TextScore]:
+        """Scores of a model that jobs share, from the cache where `origin` (what made it) was scored before.
+
+        `undo` names a model whose embedding tables `model()` changes; they are put back after the scoring.
+        """
+        key = {
+            **origin,
+            "tokenizer": fingerprints.of_tokenizer(tokenizer),
+            "datasets": {name: fingerprints.of_texts(texts) for name, texts in self.datasets.items()},
+        }
+
+        def build(folder: Path) -> dict[str, Any]:
+            with initialisation.restored_tables(undo) if undo is not None else nullcontext():
+                scores = self.score(model(), tokenizer)
+            for number, score in enumerate(scores.values()):
+                score.save(folder / f"{number}.npz")
+            return {"bpb": {name: score.bits_per_byte for name, score in scores.items()}}
+
+        folder = self.cache.get("scores", key, build)
+        return {name: TextScore.load(folder / f"{number}.npz") for number, name in enumerate(self.datasets)}
+
+
+MAX_CONTEXT = 2048  # longer contexts than any recipe here trains on
+
+
+def context_length(model: PreTrainedModel) -> int:
+    """Tokens that a document is scored in at a time."""
+    return min(getattr(model.config, "max_position_embeddings", None) or MAX_CONTEXT, MAX_CONTEXT)

@@ -1,0 +1,17 @@
+"""Shared by all tests: no network, no account, few threads, and a fresh Hydra for each."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("WANDB_MODE", "offline")
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+
+@pytest.fixture(autouse=True)
+def fresh_hydra():
+    """Hydra is global; a test that left it initialised would break the next."""
+    GlobalHydra.instance().clear()
+    yield
+    GlobalHydra.instance().clear()

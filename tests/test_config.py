@@ -1,0 +1,256 @@
+"""The configuration: every file composes, presets are the columns of the table, choices on the command line win."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf
+
+from revocab import identity, schema
+from revocab.cli import check_groups, group_key, name_sweep, to_typed
+from revocab.errors import ConfigError
+
+CONF = Path(__file__).parents[1] / "conf"
+GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and list(path.glob("*.yaml")))
+OPTIONS = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
+PRESETS = sorted(path.stem for path in (CONF / "preset").glob("*.yaml"))
+CHOSEN = {
+    "model=custom": ["models.source_model=here", "models.target_tokenizer=there"],
+    "corpus=jsonl": ["corpus.inputs=[here.jsonl]"],
+}
+
+
+def config(*overrides):
+    schema.register()
+    identity.register()
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        return compose("config", overrides=[*overrides, "paths.output_dir=here"], return_hydra_config=False)
+
+
+def typed(*overrides):
+    return to_typed(config(*overrides))
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)
+def test_every_option_composes_into_a_valid_config(group, option):
+    choice = f"{group}={option}"
+    typed(choice, *CHOSEN.get(choice, []))
+
+
+def test_every_group_of_the_default_exists_and_every_folder_is_a_group():
+    listed = {
+        next(iter(entry)) for entry in OmegaConf.load(CONF / "config.yaml").defaults if not isinstance(entry, str)
+    }
+    assert listed == set(GROUPS)
+
+
+# The columns of the table that the framework exists to settle.
+TABLE = {
+    "paper": {
+        "lr_stage1": 6.4e-4, "lr_stage2": 5e-5, "stage1_steps": 2500, "stage2_steps": 2500, "batch_size": 2,
+        "train_start_idx_stage2": 2560000, "stage2_use_lora": False, "shuffle": False, "bf16": True,
+        "similarity_threshold": None, "pivot_count": 300,
+    },
+    "research": {
+        "lr_stage1": 6.4e-4, "lr_stage2": 5e-5, "stage1_steps": 2500, "stage2_steps": 2500, "batch_size": 4,
+        "train_start_idx_stage2": 2560000, "stage2_use_lora": False, "shuffle": False, "bf16": False,
+        "similarity_threshold": 0.3, "pivot_count": 2000,
+    },
+    "optimal": {
+        "lr_stage1": 2e-5, "lr_stage2": 5e-5, "stage1_steps": 2500, "stage2_steps": 2500, "batch_size": 4,
+        "train_start_idx_stage2": 1000000, "stage2_use_lora": True, "shuffle": True, "bf16": True,
+        "similarity_threshold": 0.4, "pivot_count": 2000, "lora_r": 64, "lora_alpha": 16, "lora_dropout": 0.1,
+        "lora_target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "down_proj", "up_proj", "gate_proj"],
+    },
+    "three_hour": {
+        "lr_stage1": 5e-4, "lr_stage2": 5e-5, "stage1_steps": 600, "stage2_steps": 1400, "batch_size": 4,
+        "train_start_idx_stage2": 2560000, "stage2_use_lora": True, "shuffle": False, "bf16": False,
+        "similarity_threshold": 0.3, "pivot_count": 2000, "lora_r": 64,
+    },
+    "best": {"lr_stage1": 2e-3, "lr_stage2": 2e-4, "stage2_use_lora": False, "similarity_threshold": None},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_is_its_column_of_the_table(preset):
+    cfg = config(f"preset={preset}")
+    for key, value in TABLE[preset].items():
+        node = cfg.alignment if key in cfg.alignment else cfg.vocab
+        assert node[key] == value, key
+    assert cfg.preset == preset
+    assert cfg.alignment.method == ("mixed" if preset == "best" else "tokalign_paper")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_differs_between_scales_only_in_steps_factor_accumulation_and_length(preset):
+    flat = {
+        scale: flatten(OmegaConf.to_container(config(f"preset={preset}", f"scale={scale}"), enum_to_str=True))
+        for scale in ("full", "small", "tiny")
+    }
+    differing = {key for key in flat["full"] if len({str(flat[scale][key]) for scale in flat}) > 1}
+    assert differing <= {
+        "scale.name", "scale.step_factor", "scale.keep_offset_share", "vocab.gradient_accumulation",
+        "vocab.max_seq_length", "trainer.checkpoint_every_steps",
+    }  # fmt: skip
+
+
+def flatten(node, prefix=""):
+    flat = {}
+    for key, value in node.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+SWITCHABLE = [(g, o) for g, o in OPTIONS if g not in ("preset", "experiment", "launcher", "model", "corpus", "scale")]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_choice_on_the_command_line_takes_effect_under_every_preset(preset):
+    for group, option in SWITCHABLE:
+        written = OmegaConf.load(CONF / group / f"{option}.yaml")
+        header = (CONF / group / f"{option}.yaml").read_text().splitlines()[0]
+        package = header.split("@package")[1].strip()
+        cfg = config(f"preset={preset}", f"{group}={option}")
+        node = cfg if package == "_global_" else OmegaConf.select(cfg, package)
+        for key, value in flatten(OmegaConf.to_container(written)).items():
+            got = OmegaConf.select(node, key)
+            assert getattr(got, "name", got) == value, f"{group}={option}: {key}"
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_leaves_data_compute_and_logging_alone(preset):
+    text = (CONF / "preset" / f"{preset}.yaml").read_text()
+    for group in ("model", "corpus", "terms", "scale", "evaluation", "trainer", "logger", "launcher"):
+        assert f"/{group}:" not in text
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("vocab.lr_stage1=-1", "vocab.lr_stage1"),
+        ("vocab.lr_stage1=7", "vocab.lr_stage1"),
+        ("vocab.stage1_steps=0", "vocab.stage1_steps"),
+        ("vocab.stage2_steps=0", "vocab.stage2_steps"),
+        ("vocab.batch_size=0", "vocab.batch_size"),
+        ("vocab.warmup_share=1.0", "vocab.warmup_share"),
+        ("vocab.lora_target_modules=[]", "vocab.lora_target_modules"),
+        ("vocab.stage2_optimizer=sgd", "vocab.stage2_optimizer"),
+        ("alignment.similarity_threshold=1.5", "alignment.similarity_threshold"),
+        ("alignment.pivot_count=0", "alignment.pivot_count"),
+        ("corpus.heldout_fraction=1.0", "corpus.heldout_fraction"),
+        ("corpus.hash_name=crc", "corpus.hash_name"),
+        ("embedding.fasttext.thread=4", "embedding.fasttext.thread"),
+        ("embedding.dim=1", "embedding.dim"),
+        ("scale.step_factor=0", "scale.step_factor"),
+        ("trainer.devices=0", "trainer.devices"),
+        ("evaluation.max_samples=0", "evaluation.max_samples"),
+        ("seed=-1", "seed"),
+    ],
+)
+def test_a_value_out_of_range_names_key_and_value(override, key):
+    with pytest.raises(ConfigError) as raised:
+        typed(override)
+    assert raised.value.key == key
+    assert repr(raised.value.value) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "vocab.lr_stage1=hello",
+        "seed=1e3",
+        "vocab.shuffle=maybe",
+        "alignment.similarity=euclid",
+        "vocab.lr_stage_1=1e-3",
+    ],
+)
+def test_a_wrong_type_or_key_is_refused_when_composing(override):
+    with pytest.raises(ConfigCompositionException, match=override.split("=")[0].split(".")[-1]):
+        config(override)
+
+
+def test_lora_modules_may_be_one_string_with_commas():
+    assert typed("vocab.lora_target_modules='q_proj, v_proj'").vocab.lora_target_modules == ["q_proj", "v_proj"]
+
+
+def test_what_must_be_chosen_is_asked_for():
+    with pytest.raises(ConfigError, match=r"models\.source_model.*Add models\.source_model=VALUE"):
+        typed("model=custom")
+
+
+@pytest.mark.parametrize(
+    ("argument", "spelling"),
+    [
+        ("lr_stage1=2e-5", "vocab.lr_stage1=2e-5"),
+        ("threshold=0.4", "alignment.similarity_threshold=0.4"),
+        ("offset=1000", "vocab.train_start_idx_stage2=1000"),
+        ("shuffle=true", "vocab.shuffle=true"),
+        ("batch=8", "vocab.batch_size=8"),
+        ("precision=16", "vocab.bf16=16"),
+    ],
+)
+def test_a_value_given_to_a_group_is_answered_by_the_right_spelling(argument, spelling):
+    with pytest.raises(ConfigError) as raised:
+        check_groups([argument])
+    assert spelling in str(raised.value)
+    assert "one of" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "argument", ["lr_stage1=paper,optimal", "vocab.lr_stage1=2e-5", "preset=glob(*)", "seed=1", "-m"]
+)
+def test_right_spellings_pass(argument):
+    check_groups([argument])
+
+
+def test_a_group_of_several_keys_has_no_single_spelling():
+    assert group_key(CONF / "lora") is None
+
+
+def test_a_sweep_is_named_by_its_overrides_in_any_order():
+    one = name_sweep(["-m", "seed=0,1", "lora=full,r64"])[-1]
+    other = name_sweep(["-m", "lora=full,r64", "seed=0,1"])[-1]
+    assert one == other
+    assert one.startswith("sweep_name=sweep-")
+    assert len(one) == len("sweep_name=sweep-") + 8
+    assert name_sweep(["-m", "seed=0,2", "lora=full,r64"])[-1] != one
+
+
+@pytest.mark.parametrize(
+    "arguments", [["seed=1"], ["-m", "experiment=alignments"], ["-m", "sweep_name=mine", "seed=1,2"]]
+)
+def test_a_name_that_is_there_is_kept(arguments):
+    assert name_sweep(arguments) == arguments
+
+
+def test_the_run_id_is_made_of_values_not_of_options():
+    by_option, by_value = config("lr_stage1=paper"), config("vocab.lr_stage1=6.4e-4")
+    assert identity.run_id(by_option) == identity.run_id(by_value)
+    assert identity.run_id(by_option) != identity.run_id(config("lr_stage1=optimal"))
+
+
+@pytest.mark.parametrize("override", ["logger=none", "paths.cache_dir=elsewhere", "pipeline.max_retries=3"])
+def test_where_and_how_a_job_runs_is_not_its_identity(override):
+    assert identity.run_id(config()) == identity.run_id(config(override))
+
+
+def test_the_run_id_is_hex_without_a_hyphen():
+    int(identity.run_id(config()), 16)
+
+
+def test_labels_are_values():
+    overrides = ["preset=paper", "lr_stage1=optimal", "vocab.warmup_share=0.1"]
+    labels = identity.labels(config(*overrides), overrides)
+    assert labels["preset"] == "paper"
+    assert labels["vocab.lr_stage1"] == 2e-5
+    assert labels["vocab.warmup_share"] == 0.1
+    assert labels["alignment.method"] == "tokalign_paper"
+    assert "lr_stage1" not in labels
+
+
+def test_a_folder_is_named_by_values_and_ends_with_the_run_id():
+    overrides = ["preset=paper", "vocab.lr_stage1=0.00002"]
+    cfg = config(*overrides)
+    assert identity.folder_name(cfg, overrides) == f"paper-lr_stage1=2e-05-{identity.run_id(cfg)}"
