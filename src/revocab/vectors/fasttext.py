@@ -1,8 +1,9 @@
 """Token vectors by fastText's skip-gram (Bojanowski et al. 2017) without character n-grams: each token id is a word.
 
 Three properties of fastText 0.9.3 shape this file:
-- It fills the input matrix in tenths, one tenth per thread, so with fewer than 10 threads part of the vectors is
-  uninitialised memory, without a word. Never fewer than 10 threads run here, whatever the machine has.
+- It fills the input matrix in tenths rounded down, one per thread, so with fewer than 10 threads part of the vectors
+  is uninitialised memory, without a word; where 10 does not divide the matrix, so is the remainder unless an eleventh
+  thread fills it. As many threads run here as fill the matrix, whatever the machine has.
 - Its threads race for the same matrix, so two runs differ in the digits, and its Python package takes no seed.
 - It cuts lines at 1,024 words and goes on with the rest as a new line: nothing is lost but the windows across the cut.
 """
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from revocab.artifacts import TokenizedCorpus, TokenVectors
-from revocab.errors import ConfigError, MissingDependencyError
+from revocab.errors import ConfigError, DataError, MissingDependencyError
 from revocab.runtime.progress import track
 from revocab.vectors.cores import available_cores
 from revocab.vectors.occurrences import frequent_tokens, token_counts
@@ -59,6 +60,7 @@ def fasttext_vectors(
     fasttext = _import_fasttext()
     counts_V = token_counts(tokens)
     kept = frequent_tokens(tokens, counts_V, min_count)
+    threads = max(threads, threads_that_fill(len(kept), dim), threads_that_fill(len(kept) + 1, dim))  # with </s>
     text = work_folder / f"tokens.{os.getpid()}.txt"
     try:
         _write_words(tokens, text)
@@ -92,6 +94,20 @@ def _checked_threads(threads: int | None) -> int:
             "fastText leaves part of the vectors uninitialised with fewer; null chooses.",
         )
     return threads
+
+
+def threads_that_fill(rows: int, dim: int) -> int:
+    """Return how many blocks of a tenth, rounded down, cover a matrix: 10, or 11 for a remainder; more if it is tiny.
+
+    Raises:
+        DataError: the matrix has fewer than 10 numbers, of which fastText fills none.
+    """
+    tenth = rows * dim // LEAST_THREADS
+    if tenth == 0:
+        raise DataError(
+            f"fastText cannot fill vectors of {rows} tokens and {dim} dimensions: use a larger corpus or embedding.dim"
+        )
+    return -(-rows * dim // tenth)
 
 
 def _import_fasttext() -> ModuleType:

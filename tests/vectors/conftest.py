@@ -1,0 +1,38 @@
+"""Small tokenized corpora made in memory."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from revocab.artifacts import TokenizedCorpus
+
+MakeCorpus = Callable[..., TokenizedCorpus]
+
+
+@pytest.fixture(scope="session")
+def make_corpus() -> MakeCorpus:
+    def make(
+        documents: Sequence[Sequence[int]], *, vocabulary_size: int, special_ids: Sequence[int] = ()
+    ) -> TokenizedCorpus:
+        flat = [token for document in documents for token in document]
+        return TokenizedCorpus(
+            tokens=np.array(flat, dtype=np.uint16),
+            offsets=np.cumsum([0, *(len(document) for document in documents)]),
+            vocabulary_size=vocabulary_size,
+            text_bytes=len(flat),
+            special_ids=tuple(special_ids),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def topical_corpus(make_corpus: MakeCorpus) -> TokenizedCorpus:
+    """Two topics whose words, 2..11 and 12..21, never meet; 0 and 1 are marks around each document."""
+    generator = np.random.default_rng(3)
+    documents = []
+    for i in range(400):
+        words = generator.integers(2, 12, size=12) + 10 * (i % 2)
+        documents.append([0, *words.tolist(), 1])
+    return make_corpus(documents, vocabulary_size=24, special_ids=(0, 1))

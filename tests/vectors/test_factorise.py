@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+from scipy import sparse
+
+from revocab.vectors.factorise import leading_singular_vectors
+
+
+def decaying_matrix(size=60):
+    generator = np.random.default_rng(0)
+    left = np.linalg.qr(generator.normal(size=(size, size)))[0]
+    right = np.linalg.qr(generator.normal(size=(size, size)))[0]
+    return (left * (50 * 0.7 ** np.arange(size))) @ right.T
+
+
+def test_values_and_subspace_are_those_of_the_exact_svd():
+    dense = decaying_matrix()
+    left, values = leading_singular_vectors(sparse.csr_matrix(dense, dtype=np.float32), 8, seed=0)
+    exact_left, exact_values, _ = np.linalg.svd(dense)
+    np.testing.assert_allclose(values, exact_values[:8], rtol=1e-4)
+    angles = np.linalg.svd(exact_left[:, :8].T @ left)[1]  # cosines of the angles between the two subspaces
+    np.testing.assert_allclose(angles, 1.0, atol=1e-4)
+    np.testing.assert_allclose(left.T @ left, np.eye(8), atol=1e-4)
+
+
+def test_a_seed_gives_the_same_result_and_leaves_torch_randomness_alone():
+    import torch
+
+    matrix = sparse.random(80, 80, density=0.2, random_state=1, format="csr", dtype=np.float32)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first = leading_singular_vectors(matrix, 10, seed=4)
+    assert torch.equal(torch.rand(3), expected)
+    second = leading_singular_vectors(matrix, 10, seed=4)
+    np.testing.assert_array_equal(first[0], second[0])
+    np.testing.assert_array_equal(first[1], second[1])
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_matrix_smaller_than_the_rank_gives_all_it_has(size):
+    left, values = leading_singular_vectors(sparse.csr_matrix(np.eye(size), dtype=np.float32), 300, seed=0)
+    assert left.shape == (size, size)
+    np.testing.assert_allclose(values, np.ones(size), atol=1e-5)

@@ -1,0 +1,74 @@
+import builtins
+
+import numpy as np
+import pytest
+
+from revocab.errors import ConfigError, DataError, MissingDependencyError
+from revocab.vectors import fasttext_vectors
+from revocab.vectors.fasttext import threads_that_fill
+
+
+@pytest.fixture
+def installed():
+    return pytest.importorskip("fasttext", reason="the optional package fasttext is not installed")
+
+
+@pytest.mark.usefixtures("installed")
+def test_topics_part_and_no_row_is_left_uninitialised(topical_corpus, tmp_path):
+    result = fasttext_vectors(topical_corpus, dim=8, epochs=60, min_count=5, learning_rate=0.1, work_folder=tmp_path)
+    assert result.known.tolist() == [False, False] + [True] * 20 + [False, False]
+    assert np.isfinite(result.vectors).all()
+    assert np.abs(result.vectors).max() < 100
+    unit = result.vectors[2:22] / np.linalg.norm(result.vectors[2:22], axis=1, keepdims=True)
+    similar = unit @ unit.T
+    assert similar[:10, :10].mean() > similar[:10, 10:].mean() + 0.3
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("installed")
+def test_rare_tokens_have_no_vector_and_long_documents_are_no_trouble(make_corpus, tmp_path):
+    corpus = make_corpus([[0, *[2, 3, 4] * 1000, 1], [0, 5, 2, 1]], vocabulary_size=6, special_ids=(0, 1))
+    result = fasttext_vectors(corpus, dim=4, epochs=1, min_count=2, work_folder=tmp_path)
+    assert result.known.tolist() == [False, False, True, True, True, False]
+    assert result.counts.tolist() == [2, 2, 1001, 1000, 1000, 1]
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("dim", [4, 7, 8, 10])
+def test_vectors_start_from_numbers_that_fasttext_drew(topical_corpus, tmp_path, dim):
+    """At learning rate 0 the vectors are what they were initialised with: uniform in [-1/dim, 1/dim]."""
+    for _ in range(5):
+        vectors = fasttext_vectors(topical_corpus, dim=dim, epochs=1, learning_rate=0.0, work_folder=tmp_path).vectors
+        assert np.abs(vectors[2:22]).max() <= 1 / dim + 1e-6
+        assert np.count_nonzero(vectors[2:22]) == 20 * dim
+
+
+@pytest.mark.parametrize(("rows", "dim", "threads"), [(20, 300, 10), (21, 8, 11), (4, 4, 16), (19, 1, 19)])
+def test_threads_cover_the_whole_matrix(rows, dim, threads):
+    assert threads_that_fill(rows, dim) == threads
+    assert rows * dim // 10 * threads >= rows * dim
+
+
+@pytest.mark.parametrize("threads", [1, 9])
+def test_fewer_than_ten_threads_are_refused(topical_corpus, tmp_path, threads):
+    with pytest.raises(ConfigError, match="embedding.fasttext.thread must be at least 10"):
+        fasttext_vectors(topical_corpus, threads=threads, work_folder=tmp_path)
+
+
+def test_a_missing_package_says_how_to_install_it(topical_corpus, tmp_path, monkeypatch):
+    real_import = builtins.__import__
+
+    def refuse(name, *arguments, **options):
+        if name == "fasttext":
+            raise ImportError(name)
+        return real_import(name, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(MissingDependencyError, match=r"apt install g\+\+.*pip install 'revocab\[fasttext\]'"):
+        fasttext_vectors(topical_corpus, work_folder=tmp_path)
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_corpus_without_frequent_tokens_is_an_error(make_corpus, tmp_path):
+    with pytest.raises(DataError, match="no token occurs 5 times"):
+        fasttext_vectors(make_corpus([[0, 1]], vocabulary_size=2), min_count=5, work_folder=tmp_path)
