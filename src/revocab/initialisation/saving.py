@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from revocab.errors import ResourceError
 from revocab.initialisation.ids import tokenizer_length
@@ -74,7 +74,7 @@ def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """For some model types transformers insists on a class of its own, which cuts text in another way: say so."""
     from transformers import AutoTokenizer
 
-    loaded = AutoTokenizer.from_pretrained(folder)
+    loaded: Any = AutoTokenizer.from_pretrained(folder)
     if tokenizer_length(loaded) != tokenizer_length(tokenizer) or loaded(PROBE).input_ids != tokenizer(PROBE).input_ids:
         log.warning(
             "AutoTokenizer reads the tokenizer in %s as %s, which cuts text in another way. "

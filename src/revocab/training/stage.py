@@ -77,9 +77,9 @@ def train_stage(
             gradient_clip=settings.gradient_clip,
             seed=settings.seed,
         )
-        with training_mode(model, gradient_checkpointing=settings.gradient_checkpointing), _own_randomness():
-            with _disk_errors(folder, metrics_path):
-                _fit(trainer, module, data, place.checkpoint)
+        mode = training_mode(model, gradient_checkpointing=settings.gradient_checkpointing)
+        with mode, _own_randomness(), _disk_errors(folder, metrics_path):
+            _fit(trainer, module, data, place.checkpoint)
     record = metrics.record(prepared.trainable_parameters)
     trained = prepared.finish()
     if trainer.is_global_zero:

@@ -1,0 +1,108 @@
+"""Small random models, corpora in memory, and settings that a test changes one by one."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from revocab.artifacts import TokenizedCorpus
+from revocab.training import Hardware, LoraSettings, StageSettings
+
+VOCABULARY = 29
+SHAPE = {
+    "hidden_size": 8,
+    "intermediate_size": 12,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 64,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": None,
+    "attention_dropout": 0.1,
+}
+FAMILIES = {
+    "Llama": {"num_key_value_heads": 1},
+    "Mistral": {"num_key_value_heads": 1},
+    "GPTNeoX": {"hidden_dropout": 0.1},
+    "Gemma3": {"num_key_value_heads": 1, "head_dim": 4},
+    "Qwen2": {"num_key_value_heads": 1},
+}
+DEFAULTS: dict[str, Any] = {
+    "name": "stage1",
+    "kind": "tables",
+    "steps": 6,
+    "learning_rate": 1e-2,
+    "batch_size": 2,
+    "gradient_accumulation": 1,
+    "max_seq_length": 8,
+    "warmup_share": 0.2,
+    "weight_decay": 0.01,
+    "gradient_clip": 1.0,
+    "bf16": False,
+    "optimizer": "adamw_torch",
+    "shuffle": True,
+    "seed": 5,
+    "start_document": 0,
+    "lora": None,
+    "checkpoint_every": 0,
+    "gradient_checkpointing": False,
+    "log_every": 1,
+}
+LORA = LoraSettings(r=2, alpha=4, dropout=0.2, target_modules=("all-linear",))
+
+
+def model_of(family: str = "Llama", *, tied: bool = False, rows: int = VOCABULARY) -> Any:
+    suffix = "TextConfig" if family == "Gemma3" else "Config"
+    config = getattr(transformers, family + suffix)(
+        vocab_size=rows, tie_word_embeddings=tied, **SHAPE, **FAMILIES[family]
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        return getattr(transformers, family + "ForCausalLM")(config).eval()
+
+
+@pytest.fixture
+def make_model() -> Callable[..., Any]:
+    return model_of
+
+
+@pytest.fixture
+def make_corpus() -> Callable[..., TokenizedCorpus]:
+    """make_corpus(lengths) gives documents of such lengths; tokens are random, or 0, 1, 2 ... where `counting`."""
+
+    def make(lengths: list[int], *, counting: bool = False) -> TokenizedCorpus:
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        total = int(offsets[-1])
+        tokens = np.arange(total) if counting else np.random.default_rng(0).integers(0, VOCABULARY, total)
+        return TokenizedCorpus(
+            tokens=tokens.astype(np.uint16),
+            offsets=offsets,
+            vocabulary_size=total if counting else VOCABULARY,
+            text_bytes=4 * total,
+            special_ids=(),
+        )
+
+    return make
+
+
+@pytest.fixture
+def corpus(make_corpus) -> TokenizedCorpus:
+    return make_corpus([10] * 40)
+
+
+@pytest.fixture
+def settings() -> Callable[..., StageSettings]:
+    return lambda **changes: StageSettings(**(DEFAULTS | changes))
+
+
+@pytest.fixture
+def lora() -> LoraSettings:
+    return LORA
+
+
+@pytest.fixture
+def cpu() -> Hardware:
+    return Hardware(accelerator="cpu", devices=1, strategy="auto", num_workers=0)
