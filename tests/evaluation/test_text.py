@@ -163,6 +163,7 @@ def test_renumbering_the_ids_changes_nothing(tokenizer):
 class Renumbered:
     def __init__(self, tokenizer, order):
         self.tokenizer, self.order = tokenizer, order
+        self.backend_tokenizer = tokenizer.backend_tokenizer
         self.bos_token_id = int(order[tokenizer.bos_token_id])
 
     def __len__(self):

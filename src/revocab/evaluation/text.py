@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Generator, Iterator, Sequence
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -100,7 +100,7 @@ def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list
 
 
 @contextlib.contextmanager
-def _marks_read_as_text(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
+def _marks_read_as_text(tokenizer: PreTrainedTokenizerBase) -> Generator[None]:
     """Puts back the backend's own switch, which `split_special_tokens` leaves turned."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     before = getattr(backend, "encode_special_tokens", False)
@@ -114,7 +114,7 @@ def _marks_read_as_text(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
 def _vocabulary_size(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> int:
     """Ids that may take probability: all of the tokenizer's, also where they have gaps."""
     size = max(len(tokenizer), max(tokenizer.get_vocab().values()) + 1)
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = len(cast(torch.nn.Embedding, model.get_input_embeddings()).weight)
     if size > rows:
         raise ModelError(
             f"The tokenizer has {size} ids, the model's embedding table only {rows} rows: they do not belong together."
@@ -123,7 +123,7 @@ def _vocabulary_size(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel)
 
 
 @contextlib.contextmanager
-def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+def _evaluating(model: torch.nn.Module) -> Generator[None]:
     """No dropout and no gradients; the mode the model was in comes back afterwards.
 
     Not `inference_mode`: tensors made there and kept by the model, such as rotary tables, cannot be trained with later.

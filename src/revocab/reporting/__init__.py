@@ -1,0 +1,23 @@
+"""What a sweep says: jobs read from their folders, one table, one self-contained page, and the runs' tracker.
+
+Everything is made from the files that jobs leave, so a report can be rebuilt at any time, also while jobs run, and one
+job whose files are missing or broken costs its own row only.
+"""
+
+from revocab.reporting.checks import Limits, checklist
+from revocab.reporting.jobs import Job, collect, read_metrics
+from revocab.reporting.sweep import SweepReport, write_sweep
+from revocab.reporting.tracking import finish, log_summary, make_logger
+
+__all__ = [
+    "Job",
+    "Limits",
+    "SweepReport",
+    "checklist",
+    "collect",
+    "finish",
+    "log_summary",
+    "make_logger",
+    "read_metrics",
+    "write_sweep",
+]

@@ -1,0 +1,219 @@
+"""The comparison table: a row per job, as CSV in full precision, as Markdown, and as plain text for a terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from revocab.reporting.jobs import BPB_STAGES, Job
+from revocab.reporting.seeds import SeedGroup, seed_groups
+from revocab.reporting.settings import names_of, show_setting, varying
+
+TERMINAL_WIDTH = 120
+STAGE_NAMES = {"source": "source", "init": "init", "probe": "probe", "stage1": "stage 1", "final": "final"}
+
+Cells = list[list[str]]  # first row: heads
+Mark = Callable[[str], str]  # how the best value is shown
+
+
+def datasets_of(jobs: Sequence[Job]) -> list[str]:
+    """Data sets that any job was scored on, in order of appearance."""
+    return list(dict.fromkeys(name for job in jobs for name in job.datasets))
+
+
+def stages_of(jobs: Sequence[Job]) -> list[str]:
+    """Stages that any job has a score of; without scores, all but the probe."""
+    seen = {stage for job in jobs for name in job.datasets for stage in BPB_STAGES if job.bpb(name, stage) is not None}
+    return [stage for stage in BPB_STAGES if stage in seen or (not seen and stage != "probe")]
+
+
+def best_job(jobs: Sequence[Job], dataset: str) -> Job | None:
+    """The job of the lowest final bits per byte."""
+    scored = [(score, job) for job in jobs if (score := job.bpb(dataset, "final")) is not None]
+    return min(scored, key=lambda pair: pair[0])[1] if scored else None
+
+
+# --- CSV -------------------------------------------------------------------------------------------------------------
+
+
+def to_csv(jobs: Sequence[Job]) -> str:
+    """One header line, one line per job; numbers in full precision, empty where there is none."""
+    records = [_record(job, _csv_settings(jobs), datasets_of(jobs)) for job in jobs]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def _csv_settings(jobs: Sequence[Job]) -> list[str]:
+    """What differs, and the preset in any case."""
+    return list(dict.fromkeys(["preset", *varying(jobs)]))
+
+
+def _record(job: Job, settings: Sequence[str], datasets: Sequence[str]) -> dict[str, Any]:
+    record: dict[str, Any] = {"job": job.name, "run_id": job.summary.get("run_id")}
+    record |= {key: show_setting(job, key) for key in settings}
+    record |= {f"bpb.{name}.{stage}": job.bpb(name, stage) for name in datasets for stage in BPB_STAGES}
+    record |= {"coverage": job.coverage}
+    record |= {
+        f"bytes_per_token.{name}.{side}": job.bytes_per_token(name, side)
+        for name in datasets
+        for side in ("source", "target")
+    }
+    return record | {"seconds": job.seconds, "state": job.state, "error": job.error}
+
+
+# --- Markdown --------------------------------------------------------------------------------------------------------
+
+
+def to_markdown(jobs: Sequence[Job]) -> str:
+    """One table per data set, the best final score in bold; then means over seeds, then what went wrong."""
+    settings = varying(jobs)
+    parts = ["Bits per byte (BPB) of held-out text: lower is better. Source: the model before adaptation."]
+    for dataset in datasets_of(jobs) or [""]:
+        parts += [f"## {dataset or 'Jobs'}", _markdown_grid(_cells(jobs, settings, dataset, "**{}**".format))]
+    for dataset, cells in _seed_tables(jobs):
+        parts += [f"## {dataset}: mean ± standard deviation over seeds", _markdown_grid(cells)]
+    troubles = _troubles(jobs)
+    if troubles:
+        parts += ["## Jobs that did not finish", "\n".join(f"- {line}" for line in troubles)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_grid(cells: Cells) -> str:
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
+    return "\n".join([lines[0], "|" + " --- |" * len(cells[0]), *lines[1:]])
+
+
+# --- terminal --------------------------------------------------------------------------------------------------------
+
+
+def to_terminal(jobs: Sequence[Job], width: int = TERMINAL_WIDTH) -> str:
+    """Aligned plain text, one block per data set; of the settings those that tell the jobs apart, and more if they fit."""
+    blocks = []
+    for dataset in datasets_of(jobs) or [""]:
+        title = f"Bits per byte on {dataset} (lower is better, * best)" if dataset else "No job has a score yet"
+        blocks.append(title + "\n" + _fitting_grid(jobs, dataset, width))
+    for dataset, cells in _seed_tables(jobs):
+        blocks.append(f"{dataset}: mean ± standard deviation over seeds\n{_aligned(cells)}")
+    troubles = _troubles(jobs)
+    if troubles:
+        blocks.append("\n".join(troubles))
+    return "\n\n".join(blocks)
+
+
+def _fitting_grid(jobs: Sequence[Job], dataset: str, width: int) -> str:
+    candidates = varying(jobs)
+    chosen = _separating(jobs, candidates)
+    for key in candidates:
+        wider = [name for name in candidates if name in chosen or name == key]
+        if _width(_cells(jobs, wider, dataset, "{}*".format)) <= width:
+            chosen = wider
+    return _aligned(_cells(jobs, chosen, dataset, "{}*".format))
+
+
+def _separating(jobs: Sequence[Job], candidates: Sequence[str]) -> list[str]:
+    """The first settings that, one after the other, tell more jobs apart, until all are told apart."""
+    chosen: list[str] = []
+    kinds = 1
+    for key in candidates:
+        split = len({tuple(show_setting(job, name) for name in [*chosen, key]) for job in jobs})
+        if split > kinds:
+            chosen, kinds = [*chosen, key], split
+    return chosen
+
+
+def _width(cells: Cells) -> int:
+    return max(map(len, _aligned(cells).splitlines()))
+
+
+def _aligned(cells: Cells) -> str:
+    """Columns padded to their width, numbers to the right."""
+    columns = list(zip(*cells, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    right = [all(_is_numeric(cell) for cell in column[1:]) for column in columns]
+    lines = [
+        "  ".join(
+            cell.rjust(size) if to_right else cell.ljust(size)
+            for cell, size, to_right in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+    return "\n".join([lines[0], "─" * max(map(len, lines)), *lines[1:]])
+
+
+def _is_numeric(cell: str) -> bool:
+    try:
+        float(cell.rstrip("*%").replace(",", ""))
+    except ValueError:
+        return cell in ("–", "")
+    return True
+
+
+# --- cells of Markdown and terminal ----------------------------------------------------------------------------------
+
+
+def _cells(jobs: Sequence[Job], settings: Sequence[str], dataset: str, mark: Mark) -> Cells:
+    stages = stages_of(jobs) if dataset else []
+    best = best_job(jobs, dataset)
+    names = names_of(settings)
+    heads = [names[key] for key in settings] or ["job"]
+    heads += [STAGE_NAMES[stage] for stage in stages] + ["coverage"]
+    heads += ["B/token source", "target"] if dataset else []
+    rows = [heads + ["seconds", "state"]]
+    for job in jobs:
+        row = [show_setting(job, key) for key in settings] or [_job_name(job)]
+        scores = [rounded(job.bpb(dataset, stage), 4) for stage in stages]
+        if job is best and stages[-1] == "final":
+            scores[-1] = mark(scores[-1])
+        row += [*scores, percent(job.coverage)]
+        row += [rounded(job.bytes_per_token(dataset, side), 2) for side in ("source", "target")] if dataset else []
+        rows.append([*row, rounded(job.seconds, 0), job.state])
+    return rows
+
+
+def _job_name(job: Job) -> str:
+    return show_setting(job, "preset") if job.knows("preset") else job.name
+
+
+def _seed_tables(jobs: Sequence[Job]) -> list[tuple[str, Cells]]:
+    """(data set, cells) of the means over seeds; none where no setting was run under two seeds."""
+    groups = seed_groups(jobs)
+    if not groups:
+        return []
+    settings = [key for key in varying(jobs) if key != "seed"]
+    stages = stages_of(jobs)
+    names = names_of(settings)
+    heads = [*(names[key] for key in settings), "seeds", *(STAGE_NAMES[stage] for stage in stages)]
+    return [
+        (dataset, [heads, *(_seed_row(group, settings, dataset, stages) for group in groups)])
+        for dataset in datasets_of(jobs)
+    ]
+
+
+def _seed_row(group: SeedGroup, settings: Sequence[str], dataset: str, stages: Sequence[str]) -> list[str]:
+    row = [show_setting(group.jobs[0], key) for key in settings] + [str(len(group.jobs))]
+    for stage in stages:
+        mean, spread = group.bpb(dataset, stage)
+        row.append("–" if mean is None else f"{mean:.4f} ± {rounded(spread, 4)}")
+    return row
+
+
+def _troubles(jobs: Sequence[Job]) -> list[str]:
+    """A line per job that failed or was interrupted, or whose files could not be read."""
+    lines = [f"{job.name} {job.state}: {job.error or 'no reason was left'}" for job in jobs if job.state in ENDED_BADLY]
+    return lines + [f"{job.name}: unreadable {problem}" for job in jobs for problem in job.problems]
+
+
+ENDED_BADLY = ("failed", "interrupted")
+
+
+def rounded(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}%"
