@@ -31,11 +31,11 @@ def load_tokenizer(
         ModelError: no such folder or repository, no tokenizer in it, a damaged one, or one without a fast backend.
     """
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         _check_folder(folder, gguf_file)
         tokenizer = _load(str(folder), gguf_file, trust_remote_code, offline=True)
     elif _looks_like_path(name):
-        raise ModelError(f"There is no folder {name}. Name a folder with a tokenizer.json, or a Hub id owner/name.")
+        raise ModelError(f"There is no folder {name!r}. Name a folder with a tokenizer.json, or a Hub id owner/name.")
     else:
         tokenizer = _load(name, gguf_file, trust_remote_code, offline=not hub_reachable())
         if gguf_file is None:
