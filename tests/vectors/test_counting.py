@@ -83,5 +83,5 @@ def test_an_empty_corpus_has_no_counts(make_corpus):
 
 @pytest.mark.parametrize("window", [0, -1, 21])
 def test_a_window_that_cannot_work_is_refused(make_corpus, window):
-    with pytest.raises(ConfigError, match="embedding.cooccurrence.window must be in 1..20"):
+    with pytest.raises(ConfigError, match=r"embedding\.cooccurrence\.window must be in 1\.\.20"):
         count_neighbours(make_corpus([[0, 1]], vocabulary_size=2), window)

@@ -51,7 +51,7 @@ def test_threads_cover_the_whole_matrix(rows, dim, threads):
 
 @pytest.mark.parametrize("threads", [1, 9])
 def test_fewer_than_ten_threads_are_refused(topical_corpus, tmp_path, threads):
-    with pytest.raises(ConfigError, match="embedding.fasttext.thread must be at least 10"):
+    with pytest.raises(ConfigError, match=r"embedding\.fasttext\.thread must be at least 10"):
         fasttext_vectors(topical_corpus, threads=threads, work_folder=tmp_path)
 
 

@@ -1,0 +1,142 @@
+"""What must hold for any pair of vocabularies, checked on generated ones."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from revocab.alignment import Problem, Settings, align, methods, needs_vectors, report
+from revocab.artifacts import Origin, Pairs, Pieces, TokenVectors, Vocabulary
+from revocab.errors import DataError, ModelError
+
+surfaces = st.lists(st.text("ab €", min_size=1, max_size=4).map(str.encode), min_size=3, max_size=24, unique=True)
+
+
+@st.composite
+def problems(draw, make_problem):
+    generator = np.random.default_rng(draw(st.integers(0, 2**16)))
+    words = draw(surfaces)
+    alone = draw(st.integers(0, len(words) // 2))  # how many either side has alone
+    source = list(dict.fromkeys([*words[: len(words) - alone], b"\xe2", b"\x82", b"a", b"b"]))
+    source, target = [b"", b"", *source], [b"", *words[alone:], b""]
+    return make_problem(
+        source,
+        target,
+        source_roles={"bos": 0, "eos": 1},
+        target_roles={"eos": 0},
+        source_vectors=generator.normal(size=(len(source), 3)) * (np.arange(len(source)) > 1)[:, None],
+        target_vectors=generator.normal(size=(len(target), 3)) * (np.arange(len(target)) > 0)[:, None],
+        source_counts=generator.integers(3, 30, size=len(source)),
+        target_counts=generator.integers(3, 30, size=len(target)),
+    )
+
+
+def align_if_possible(problem, chosen):
+    """The alignment; None where too few tokens are shared and frequent to compare anything."""
+    shared = num_frequent_pairs(problem)
+    if needs_vectors(chosen.method) and shared == 0:
+        with pytest.raises((ModelError, DataError), match=r"use alignment=subtoken|larger corpus"):
+            align(problem, chosen)
+        return None
+    return align(problem, chosen)
+
+
+def num_frequent_pairs(problem, min_count=5):
+    source, target = problem.source_vectors.counts, problem.target_vectors.counts
+    rows = zip(problem.exact.source_ids, problem.exact.target_ids, strict=True)
+    return sum(source[s] >= min_count and target[t] >= min_count for s, t in rows)
+
+
+@pytest.mark.parametrize("method", methods())
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_w_is_row_stochastic_and_its_counts_add_up(make_problem, method, data):
+    problem = data.draw(problems(make_problem))
+    chosen = Settings(
+        method=method,
+        fallback=data.draw(st.sampled_from(["mean", "subtoken", "random", "zero"])),
+        similarity=data.draw(st.sampled_from(["cosine", "dot"])),
+        similarity_threshold=data.draw(st.none() | st.floats(-1, 1)),
+        top_k=data.draw(st.integers(1, 5)),
+        pivot_count=data.draw(st.integers(1, 8)),
+    )
+    alignment = align_if_possible(problem, chosen)
+    if alignment is None:
+        return
+    told, sums = report(alignment, problem), alignment.row_sums()
+    assert np.isfinite(alignment.weights.data).all()
+    assert (alignment.weights.data > 0).all()
+    zero = sums == 0
+    np.testing.assert_allclose(sums[~zero], 1.0, atol=1e-5)
+    assert told["zero_initialised"] == zero.sum()
+    assert chosen.fallback == "zero" or not zero.any()
+    assert told["exact"] + told["aligned"] + told["fallback"] + told["zero_initialised"] == len(problem.target)
+    if method not in ("mean", "random"):
+        rows = alignment.weights.toarray()[problem.exact.target_ids]
+        assert (rows[np.arange(len(rows)), problem.exact.source_ids] == 1).all()
+        assert (rows.sum(axis=1) == 1).all()
+        assert (alignment.origin[problem.exact.target_ids] == Origin.EXACT).all()
+
+
+def renumber(problem, source_order, target_order):
+    """The same problem with other ids: new token i is old token order[i]."""
+    new_source, new_target = np.argsort(source_order), np.argsort(target_order)
+
+    def vocabulary(old, order, new):
+        return Vocabulary(
+            tokens=tuple(old.tokens[i] for i in order),
+            surfaces=tuple(old.surfaces[i] for i in order),
+            special=old.special[order],
+            single_byte=old.single_byte[order],
+            roles={role: int(new[i]) for role, i in old.roles.items()},
+        )
+
+    def pairs(old):
+        order = np.argsort(new_target[old.target_ids])
+        return Pairs(target_ids=new_target[old.target_ids][order], source_ids=new_source[old.source_ids][order])
+
+    def vectors(old, order):
+        return TokenVectors(vectors=old.vectors[order], counts=old.counts[order])
+
+    pieces = [new_source[problem.pieces[i]] for i in target_order]
+    return Problem(
+        source=vocabulary(problem.source, source_order, new_source),
+        target=vocabulary(problem.target, target_order, new_target),
+        exact=pairs(problem.exact),
+        exact_by_string=pairs(problem.exact_by_string),
+        roles=pairs(problem.roles),
+        pieces=Pieces(ids=np.concatenate(pieces), offsets=np.cumsum([0, *map(len, pieces)])),
+        source_vectors=vectors(problem.source_vectors, source_order),
+        target_vectors=vectors(problem.target_vectors, target_order),
+    )
+
+
+@pytest.mark.parametrize("method", ["exact", "mean", "subtoken", "tokalign_paper", "procrustes", "mixed"])
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_other_ids_for_the_same_tokens_permute_w(make_problem, method, data):
+    problem = data.draw(problems(make_problem))
+    assume(num_frequent_pairs(problem) >= 5)  # fewer leave the rotation undetermined, and cosines tied
+    generator = np.random.default_rng(data.draw(st.integers(0, 99)))
+    source_order, target_order = (generator.permutation(size) for size in problem.shape[::-1])
+    chosen = Settings(method=method, pivot_count=4, top_k=3)
+    plain = align(problem, chosen)
+    renumbered = align(renumber(problem, source_order, target_order), chosen)
+    expected = plain.weights.toarray()[target_order][:, source_order]
+    np.testing.assert_allclose(renumbered.weights.toarray(), expected, atol=1e-4)
+    np.testing.assert_array_equal(renumbered.origin, plain.origin[target_order])
+    assert renumbered.report.get("heldout") == plain.report.get("heldout")
+
+
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_the_fit_for_the_score_leaves_the_alignment_alone(make_problem, data):
+    problem = data.draw(problems(make_problem))
+    with_score, without = (
+        align_if_possible(problem, replace(Settings(method="procrustes", top_k=2), heldout_pairs=pairs))
+        for pairs in (5, 0)
+    )
+    if with_score is not None:
+        assert (with_score.weights != without.weights).nnz == 0
