@@ -42,6 +42,11 @@ def test_a_byte_piece_pairs_with_a_byte_piece_and_a_letter_with_the_letter():
     assert as_dict(exact_pairs(with_both, letter_only)) == {0: 1}
 
 
+def test_a_regular_token_gets_the_regular_one_however_it_is_spelled():
+    source = vocabulary_of(("<0x20>", b" "), ("▁", b" "), single_byte=[0])
+    assert as_dict(exact_pairs(source, vocabulary_of(("Ġ", b" ")))) == {0: 1}
+
+
 def test_among_equals_the_same_string_wins_then_the_lowest_id():
     source = vocabulary_of(("x", b"a"), ("y", b"a"), ("z", b"a"))
     assert as_dict(exact_pairs(source, vocabulary_of(("z", b"a"), ("w", b"a")))) == {0: 2, 1: 0}
