@@ -13,8 +13,8 @@ ROWS_SHOWN = 30
 def alignment_panel(report: Mapping[str, Any]) -> dict[str, Any] | None:
     """{counts, origins, histogram, tables}; None where there is no report.
 
-    Numbers, also inside mappings, are counts; `origins` maps an origin to its number of tokens; a mapping with `edges` and
-    one fewer `counts` is the histogram of similarities; every list of records becomes a table under its own name.
+    Numbers, also inside mappings, are counts; `origins` maps an origin to its number of tokens; a mapping with `edges`
+    and one fewer `counts` is the histogram of similarities; every list of records becomes a table under its own name.
     """
     if not report:
         return None

@@ -87,7 +87,9 @@ def _gradient_checks(metrics: Sequence[Mapping[str, Any]], limits: Limits) -> li
     count = sum(len(spikes(curve)) for curve in curves) if norms else None
     least = limits.gradient_norm_share
     return [
-        _check(f"gradient norms below {limits.gradient_norm:g}, share", share, least, share is not None and share >= least),
+        _check(
+            f"gradient norms below {limits.gradient_norm:g}, share", share, least, share is not None and share >= least
+        ),
         _check("gradient norm spikes", count, limits.spikes, count is not None and count <= limits.spikes),
     ]
 

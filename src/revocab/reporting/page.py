@@ -15,7 +15,7 @@ from revocab.reporting.checks import checklist
 from revocab.reporting.curves import curves_of
 from revocab.reporting.jobs import BPB_STAGES, Job, mapping
 from revocab.reporting.seeds import seed_groups
-from revocab.reporting.settings import names_of, show_setting, varying
+from revocab.reporting.settings import label_of, names_of, separating, show_setting, varying
 from revocab.reporting.table import STAGE_NAMES, best_job, datasets_of, stages_of
 
 SCRIPTS = ("base.js", "table.js", "charts.js", "panels.js")
@@ -37,29 +37,34 @@ def to_html(jobs: Sequence[Job], title: str) -> str:
 def page_data(jobs: Sequence[Job], title: str) -> dict[str, Any]:
     """What the scripts draw; values are plain JSON, settings are written as they are to be read."""
     settings = varying(jobs)
-    names = names_of(settings)
+    names, first = names_of(settings), separating(jobs, settings)
     datasets = datasets_of(jobs)
     panels, panel_of = _distinct([alignment_panel(job.alignment) for job in jobs])
     return {
         "title": title,
         "made": time.strftime("%Y-%m-%d %H:%M"),
-        "settings": [{"key": key, "name": names[key]} for key in settings],
+        "settings": [{"key": key, "name": names[key], "first": key in first} for key in settings],
         "datasets": datasets,
         "stages": [{"key": stage, "name": STAGE_NAMES[stage]} for stage in stages_of(jobs)],
+        "reference": next((index for index, job in enumerate(jobs) if job.datasets), 0),
         "best": {name: _index(jobs, best_job(jobs, name)) for name in datasets},
-        "jobs": [_job_data(job, settings, datasets, panel) for job, panel in zip(jobs, panel_of, strict=True)],
+        "jobs": [
+            _job_data(job, label_of(job, first), settings, datasets, panel)
+            for job, panel in zip(jobs, panel_of, strict=True)
+        ],
         "alignments": panels,
         "seeds": _seed_data(jobs, settings, datasets),
     }
 
 
-def _job_data(job: Job, settings: Sequence[str], datasets: Sequence[str], panel: int | None) -> dict[str, Any]:
+def _job_data(
+    job: Job, label: str, settings: Sequence[str], datasets: Sequence[str], panel: int | None
+) -> dict[str, Any]:
     scores = {name: {stage: job.bpb(name, stage) for stage in BPB_STAGES} for name in datasets}
     sizes = {name: {side: job.bytes_per_token(name, side) for side in ("source", "target")} for name in datasets}
-    label = ", ".join(f"{name} {show_setting(job, key)}" for key, name in names_of(settings).items())
     return {
         "name": job.name,
-        "label": (label if len(settings) > 1 else label.partition(" ")[2]) or job.name,
+        "label": label,
         "state": job.state,
         "error": job.error,
         "problems": job.problems,

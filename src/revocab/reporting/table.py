@@ -9,7 +9,7 @@ from typing import Any
 
 from revocab.reporting.jobs import BPB_STAGES, Job
 from revocab.reporting.seeds import SeedGroup, seed_groups
-from revocab.reporting.settings import names_of, show_setting, varying
+from revocab.reporting.settings import names_of, separating, show_setting, varying
 
 TERMINAL_WIDTH = 120
 STAGE_NAMES = {"source": "source", "init": "init", "probe": "probe", "stage1": "stage 1", "final": "final"}
@@ -92,7 +92,7 @@ def _markdown_grid(cells: Cells) -> str:
 
 
 def to_terminal(jobs: Sequence[Job], width: int = TERMINAL_WIDTH) -> str:
-    """Aligned plain text, one block per data set; of the settings those that tell the jobs apart, and more if they fit."""
+    """Aligned plain text, one block per data set; of the settings those that tell jobs apart, and more if they fit."""
     blocks = []
     for dataset in datasets_of(jobs) or [""]:
         title = f"Bits per byte on {dataset} (lower is better, * best)" if dataset else "No job has a score yet"
@@ -107,23 +107,12 @@ def to_terminal(jobs: Sequence[Job], width: int = TERMINAL_WIDTH) -> str:
 
 def _fitting_grid(jobs: Sequence[Job], dataset: str, width: int) -> str:
     candidates = varying(jobs)
-    chosen = _separating(jobs, candidates)
+    chosen = separating(jobs, candidates)
     for key in candidates:
         wider = [name for name in candidates if name in chosen or name == key]
         if _width(_cells(jobs, wider, dataset, "{}*".format)) <= width:
             chosen = wider
     return _aligned(_cells(jobs, chosen, dataset, "{}*".format))
-
-
-def _separating(jobs: Sequence[Job], candidates: Sequence[str]) -> list[str]:
-    """The first settings that, one after the other, tell more jobs apart, until all are told apart."""
-    chosen: list[str] = []
-    kinds = 1
-    for key in candidates:
-        split = len({tuple(show_setting(job, name) for name in [*chosen, key]) for job in jobs})
-        if split > kinds:
-            chosen, kinds = [*chosen, key], split
-    return chosen
 
 
 def _width(cells: Cells) -> int:
@@ -163,7 +152,7 @@ def _cells(jobs: Sequence[Job], settings: Sequence[str], dataset: str, mark: Mar
     heads = [names[key] for key in settings] or ["job"]
     heads += [STAGE_NAMES[stage] for stage in stages] + ["coverage"]
     heads += ["B/token source", "target"] if dataset else []
-    rows = [heads + ["seconds", "state"]]
+    rows = [[*heads, "seconds", "state"]]
     for job in jobs:
         row = [show_setting(job, key) for key in settings] or [_job_name(job)]
         scores = [rounded(job.bpb(dataset, stage), 4) for stage in stages]

@@ -28,7 +28,8 @@ function drawBars(dataset) {
 }
 function drawStages() {
   const body = panel("stages-body");
-  const legend = JOBS.map((job, index) => el("li", {}, el("span", { class: "item" }, swatch(index), job.label)));
+  const scored = JOBS.map((job, index) => [job, index]).filter(([job]) => Object.values(job.bpb).some((scores) => Object.values(scores).some(has)));
+  const legend = scored.map(([job, index]) => el("li", {}, el("span", { class: "item" }, swatch(index), job.label)));
   body.append(el("ul", { class: "legend", "aria-label": "Jobs" }, ...legend));
   const charts = DATA.datasets.map((dataset) => [dataset, drawBars(dataset)]).filter(([, chart]) => chart);
   for (const [dataset, chart] of charts) body.append(el("h3", {}, dataset), chart);

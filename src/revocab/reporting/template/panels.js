@@ -50,7 +50,7 @@ function cellText(value) {
 function drawRecords(title, records) {
   const keys = [...new Set(records.flatMap(Object.keys))];
   const columns = keys.map((key) => ({ name: key.replaceAll("_", " "), number: records.every((row) => row[key] === null || row[key] === undefined || typeof row[key] === "number"), wide: records.some((row) => Array.isArray(row[key])), cell: (row) => cellText(row[key]) }));
-  return el("div", {}, el("h3", {}, title), simpleTable(null, columns, records));
+  return el("div", { class: keys.length > 5 ? "whole" : null }, el("h3", {}, title), simpleTable(null, columns, records));
 }
 function drawOneAlignment(holder, index) {
   const alignment = DATA.alignments[index];

@@ -2,12 +2,17 @@
 const tableColumns = [];
 function addColumn(column) { tableColumns.push({ group: "", number: true, ...column }); }
 
-if (!DATA.settings.length) addColumn({ name: "job", number: false, value: (job) => job.name });
-for (const setting of DATA.settings)
-  addColumn({
-    name: setting.name, number: false, setting: true, title: setting.key,
-    value: (job) => job.settings[setting.key],
-  });
+const REFERENCE = JOBS[DATA.reference];
+
+function addSettings(settings, group) {
+  for (const setting of settings)
+    addColumn({ name: setting.name, group, number: false, setting: true, title: setting.key, value: (job) => job.settings[setting.key] });
+}
+
+// In front what tells the jobs apart, behind the scores what else differs.
+const telling = DATA.settings.filter((setting) => setting.first);
+if (!telling.length) addColumn({ name: "job", number: false, value: (job) => job.name });
+addSettings(telling, "");
 for (const dataset of DATA.datasets)
   for (const stage of DATA.stages)
     addColumn({
@@ -21,6 +26,7 @@ for (const dataset of DATA.datasets)
     addColumn({ name: side, group: `bytes / token · ${dataset}`, digits: 2, value: (job) => job.bytes_per_token[dataset]?.[side] });
 addColumn({ name: "time", value: (job) => job.seconds, text: duration });
 addColumn({ name: "state", number: false, value: (job) => job.state, state: true });
+addSettings(DATA.settings.filter((setting) => !setting.first), "other settings that differ");
 
 function comparable(text) {
   const value = Number(text);
@@ -38,10 +44,10 @@ function cellOf(column, job, index) {
   if (column.state) return el("td", {}, el("span", { class: `state ${job.state}`, title: job.error }, job.state));
   const text = column.text ? column.text(value) : column.number ? fixed(value, column.digits) : value ?? NONE;
   const cell = el("td", { class: column.number ? "num" : null }, text);
-  const first = column.value(JOBS[0]);
-  if (column.setting && index > 0 && value !== first) cell.classList.add("differs");
+  const first = column.value(REFERENCE);
+  if (column.setting && column !== tableColumns[0] && job !== REFERENCE && value !== first) cell.classList.add("differs");
   if (column.best?.(index)) cell.classList.add("best");
-  if (column.delta && index > 0 && has(value) && has(first) && first !== 0) {
+  if (column.delta && job !== REFERENCE && has(value) && has(first) && first !== 0) {
     const change = value / first - 1;
     const strength = Math.min(0.42, Math.abs(change) * 3);
     if (Math.abs(change) >= 0.0005) {
@@ -109,6 +115,7 @@ function drawFacts() {
   for (const job of JOBS) states[job.state] = (states[job.state] ?? 0) + 1;
   const counted = Object.entries(states).map(([state, count]) => `${count} ${state}`).join(", ");
   const total = JOBS.reduce((sum, job) => sum + (job.seconds ?? 0), 0);
+  panel("reference").textContent = `the first scored job (${REFERENCE.label})`;
   panel("facts").textContent = `${JOBS.length} jobs: ${counted} · ${duration(total)} in all · made ${DATA.made}`;
 }
 drawFacts(); drawTable(); drawSeeds(); drawTroubles();

@@ -3,15 +3,42 @@
 import json
 import os
 import socket
+import subprocess
 from pathlib import Path
 
 import numpy as np
+import pytest
 import yaml
 
 STAGES = ("stage1", "stage2")
 
 
-def make_job(
+@pytest.fixture
+def make_job():
+    return write_job
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """A sweep of four: two finished, one failed early, one whose process is gone."""
+    folder = tmp_path / "table"
+    write_job(folder / "a", labels={"preset": "paper"}, quality=1.0, command="python train.py preset=paper")
+    write_job(folder / "b", labels={"preset": "optimal", "vocab.lr_stage1": 2e-5}, quality=0.9, alignment="exact")
+    write_job(folder / "c", labels={"preset": "best"}, state="failed", error="no space\nleft", summary=False)
+    write_job(
+        folder / "d", labels={"preset": "research"}, state="running", summary=False, status={"pid": dead_process()}
+    )
+    return folder
+
+
+def dead_process():
+    """The number of a process that has just ended."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def write_job(
     folder: Path,
     *,
     labels=None,
@@ -19,7 +46,7 @@ def make_job(
     error=None,
     datasets=("bio.heldout",),
     quality=1.0,
-    steps=120,
+    steps=60,
     seed=0,
     summary=True,
     status=None,
