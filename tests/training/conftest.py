@@ -69,28 +69,28 @@ def make_model() -> Callable[..., Any]:
     return model_of
 
 
+def corpus_of(lengths: list[int], *, counting: bool = False) -> TokenizedCorpus:
+    """Documents of such lengths; tokens are random, or 0, 1, 2 ... where `counting`."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    total = int(offsets[-1])
+    tokens = np.arange(total) if counting else np.random.default_rng(0).integers(0, VOCABULARY, total)
+    return TokenizedCorpus(
+        tokens=tokens.astype(np.uint16),
+        offsets=offsets,
+        vocabulary_size=total if counting else VOCABULARY,
+        text_bytes=4 * total,
+        special_ids=(),
+    )
+
+
 @pytest.fixture
 def make_corpus() -> Callable[..., TokenizedCorpus]:
-    """make_corpus(lengths) gives documents of such lengths; tokens are random, or 0, 1, 2 ... where `counting`."""
-
-    def make(lengths: list[int], *, counting: bool = False) -> TokenizedCorpus:
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        total = int(offsets[-1])
-        tokens = np.arange(total) if counting else np.random.default_rng(0).integers(0, VOCABULARY, total)
-        return TokenizedCorpus(
-            tokens=tokens.astype(np.uint16),
-            offsets=offsets,
-            vocabulary_size=total if counting else VOCABULARY,
-            text_bytes=4 * total,
-            special_ids=(),
-        )
-
-    return make
+    return corpus_of
 
 
 @pytest.fixture
-def corpus(make_corpus) -> TokenizedCorpus:
-    return make_corpus([10] * 40)
+def corpus() -> TokenizedCorpus:
+    return corpus_of([10] * 40)
 
 
 @pytest.fixture

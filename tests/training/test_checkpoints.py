@@ -1,0 +1,231 @@
+"""Stages that are stopped at any step end bit-identical to stages that were not; finished ones are read back."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from revocab.errors import ConfigError
+from revocab.training import Hardware, LoraSettings, StageSettings, resumed_from, train_stage
+from revocab.training.data import StageData
+from revocab.training.metrics import StageMetrics
+
+
+class StoppedError(Exception):
+    """What a test throws into the loop."""
+
+
+@pytest.fixture
+def stop_at(monkeypatch):
+    """stop_at(step): the loop is left by an exception right behind that step; stop_at(None) lets it run."""
+    original = StageMetrics.on_train_batch_end
+
+    def arm(step: int | None) -> None:
+        def hook(self, trainer, *arguments):
+            original(self, trainer, *arguments)
+            if trainer.global_step == step:
+                raise StoppedError
+
+        monkeypatch.setattr(StageMetrics, "on_train_batch_end", hook)
+
+    return arm
+
+
+def run(folder: Path, model, corpus, settings: StageSettings, hardware: Hardware):
+    return train_stage(
+        model, corpus, settings, hardware, folder=folder / settings.name, metrics_path=folder / "metrics.jsonl"
+    )
+
+
+def lines_of(folder: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: line[key] for key in line if key != "seconds"} for line in lines]
+
+
+def equal(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    pairs = zip(one.named_parameters(), other.named_parameters(), strict=True)
+    return all(name == name_other and torch.equal(p, q) for (name, p), (name_other, q) in pairs)
+
+
+def same_record(one, other) -> bool:
+    measured = ("seconds", "tokens_per_second", "peak_memory_bytes")
+    return all(value == other.as_dict()[key] for key, value in one.as_dict().items() if key not in measured)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("kind", ["tables", "full", "lora"])
+def test_resume_is_bit_identical(kind, num_workers, make_model, corpus, settings, lora, stop_at, tmp_path):
+    """Dropout, shuffling over more than one pass, accumulation, and stops at a step with and without checkpoint."""
+    hardware = Hardware(accelerator="cpu", devices=1, strategy="auto", num_workers=num_workers)
+    chosen = settings(
+        kind=kind,
+        lora=lora if kind == "lora" else None,
+        steps=13,
+        gradient_accumulation=2,
+        checkpoint_every=3,
+        start_document=7,
+    )
+    whole, record = run(tmp_path / "whole", make_model(), corpus, chosen, hardware)
+    for step in (5, 9, 12):
+        stop_at(step)
+        with pytest.raises(StoppedError):
+            run(tmp_path / "parts", make_model(), corpus, chosen, hardware)
+    stop_at(None)
+    resumed, resumed_record = run(tmp_path / "parts", make_model(), corpus, chosen, hardware)
+    assert equal(whole, resumed)
+    assert lines_of(tmp_path / "whole") == lines_of(tmp_path / "parts")
+    assert [line["step"] for line in lines_of(tmp_path / "parts")] == list(range(1, 14))
+    assert same_record(record, resumed_record)
+    assert resumed_from(tmp_path / "parts" / "stage1") == [3, 6, 9]
+    assert resumed_from(tmp_path / "whole" / "stage1") == []
+
+
+KILLED = """
+import os, runpy, signal, sys
+from pathlib import Path
+from revocab.training import Hardware, StageSettings, train_stage
+from revocab.training.metrics import StageMetrics
+
+original = StageMetrics.on_train_batch_end
+def hook(self, trainer, *arguments):
+    original(self, trainer, *arguments)
+    if trainer.global_step == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+StageMetrics.on_train_batch_end = hook
+helpers = runpy.run_path(sys.argv[1])
+folder = Path(sys.argv[2])
+settings = StageSettings(**(helpers["DEFAULTS"] | {"kind": "lora", "lora": helpers["LORA"], "checkpoint_every": 2}))
+cpu = Hardware(accelerator="cpu", devices=1, strategy="auto", num_workers=0)
+corpus = helpers["corpus_of"]([10] * 40)
+train_stage(helpers["model_of"](), corpus, settings, cpu,
+            folder=folder / "stage1", metrics_path=folder / "metrics.jsonl")
+"""
+
+
+def test_kill_9_and_resume_in_another_process(make_model, corpus, settings, cpu, lora, tmp_path):
+    conftest = Path(__file__).with_name("conftest.py")
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(conftest), str(tmp_path / "parts")],
+        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+        capture_output=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    chosen = settings(kind="lora", lora=lora, checkpoint_every=2)
+    resumed, _ = run(tmp_path / "parts", make_model(), corpus, chosen, cpu)
+    whole, _ = run(tmp_path / "whole", make_model(), corpus, chosen, cpu)
+    assert equal(whole, resumed)
+    assert lines_of(tmp_path / "whole") == lines_of(tmp_path / "parts")
+    assert resumed_from(tmp_path / "parts" / "stage1") == [4]
+
+
+def test_stop_while_a_checkpoint_is_written(make_model, corpus, settings, cpu, tmp_path, monkeypatch):
+    """The earlier checkpoint still holds: the new one is written beside it."""
+    original = pl.Trainer.save_checkpoint
+
+    def half(self, path, *arguments, **others):
+        original(self, path, *arguments, **others)
+        if self.global_step == 4:
+            Path(path).write_bytes(Path(path).read_bytes()[:100])
+            raise StoppedError
+
+    chosen = settings(checkpoint_every=2)
+    monkeypatch.setattr(pl.Trainer, "save_checkpoint", half)
+    with pytest.raises(StoppedError):
+        run(tmp_path / "parts", make_model(), corpus, chosen, cpu)
+    monkeypatch.setattr(pl.Trainer, "save_checkpoint", original)
+    resumed, _ = run(tmp_path / "parts", make_model(), corpus, chosen, cpu)
+    whole, _ = run(tmp_path / "whole", make_model(), corpus, chosen, cpu)
+    assert equal(whole, resumed)
+    assert resumed_from(tmp_path / "parts" / "stage1") == [2]
+
+
+def test_stop_before_the_first_checkpoint_starts_anew(make_model, corpus, settings, cpu, stop_at, tmp_path):
+    chosen = settings(checkpoint_every=5)
+    stop_at(2)
+    with pytest.raises(StoppedError):
+        run(tmp_path / "parts", make_model(), corpus, chosen, cpu)
+    stop_at(None)
+    resumed, _ = run(tmp_path / "parts", make_model(), corpus, chosen, cpu)
+    whole, _ = run(tmp_path / "whole", make_model(), corpus, chosen, cpu)
+    assert equal(whole, resumed)
+    assert lines_of(tmp_path / "whole") == lines_of(tmp_path / "parts")
+    assert resumed_from(tmp_path / "parts" / "stage1") == []
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("kind", ["tables", "full", "lora"])
+def test_finished_stage_is_read_back(kind, tied, make_model, corpus, settings, cpu, lora, tmp_path, monkeypatch):
+    chosen = settings(kind=kind, lora=lora if kind == "lora" else None, checkpoint_every=2)
+    trained, record = run(tmp_path, make_model(tied=tied), corpus, chosen, cpu)
+    assert {path.name for path in (tmp_path / "stage1").iterdir()} == {
+        "stage.json",
+        "record.json",
+        "trained.safetensors",
+    }
+    before = lines_of(tmp_path)
+    monkeypatch.setattr(pl.Trainer, "fit", lambda *_, **__: pytest.fail("a finished stage was trained again"))
+    again, again_record = run(tmp_path, make_model(tied=tied), corpus, chosen, cpu)
+    assert equal(trained, again)
+    assert (again.get_output_embeddings().weight is again.get_input_embeddings().weight) is tied
+    assert again_record == record
+    assert lines_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("stopped_at", [4, None])
+def test_other_settings_or_another_start_do_not_mix(
+    stopped_at, make_model, corpus, settings, cpu, stop_at, tmp_path, caplog
+):
+    stop_at(stopped_at)
+    if stopped_at:
+        with pytest.raises(StoppedError):
+            run(tmp_path / "mixed", make_model(), corpus, settings(checkpoint_every=1), cpu)
+    else:
+        run(tmp_path / "mixed", make_model(), corpus, settings(checkpoint_every=1), cpu)
+    stop_at(None)
+    for number, (seed, scale) in enumerate([(6, 1.0), (6, 1.5)]):
+        models = []
+        for folder in (tmp_path / "mixed", tmp_path / f"fresh{number}"):
+            model = make_model()
+            model.get_input_embeddings().weight.data.mul_(scale)
+            models.append(run(folder, model, corpus, settings(seed=seed), cpu)[0])
+        assert equal(*models)
+        assert lines_of(tmp_path / "mixed") == lines_of(tmp_path / f"fresh{number}")
+    warned = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warned) == 2
+    assert "begins anew" in warned[0].message
+
+
+def test_checkpoint_holds_only_what_is_trained(make_model, corpus, settings, cpu, stop_at, tmp_path):
+    stop_at(3)
+    with pytest.raises(StoppedError):
+        run(tmp_path, make_model(), corpus, settings(checkpoint_every=2), cpu)
+    checkpoint = torch.load(tmp_path / "stage1" / "last.ckpt", weights_only=True)
+    assert set(checkpoint["state_dict"]) == {"model.model.embed_tokens.weight", "model.lm_head.weight"}
+    assert len(checkpoint["optimizer_states"][0]["state"]) == 2
+    assert checkpoint["StageData"] == {"consumed": 2, "world_size": 1}
+
+
+def test_another_number_of_processes_is_refused(corpus, settings):
+    data = StageData(corpus, settings(), num_workers=0, world_size=1)
+    data.trainer = pl.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+    with pytest.raises(ConfigError, match=r"trainer\.devices must be 2, .* got 1"):
+        data.load_state_dict({"consumed": 2, "world_size": 2})
+
+
+def test_adapters_of_another_rank_begin_anew(make_model, corpus, settings, cpu, stop_at, tmp_path):
+    stop_at(3)
+    with pytest.raises(StoppedError):
+        lora = LoraSettings(r=2, alpha=4, dropout=0.0, target_modules=("q_proj",))
+        run(tmp_path, make_model(), corpus, settings(kind="lora", lora=lora, checkpoint_every=2), cpu)
+    stop_at(None)
+    lora = LoraSettings(r=3, alpha=4, dropout=0.0, target_modules=("q_proj",))
+    _, record = run(tmp_path, make_model(), corpus, settings(kind="lora", lora=lora, checkpoint_every=2), cpu)
+    assert record.trainable_parameters == 2 * 3 * (8 + 8)

@@ -1,0 +1,94 @@
+"""metrics.jsonl, loggers and the record of a stage."""
+
+import json
+import math
+
+import pytest
+from pytorch_lightning.loggers import Logger
+
+from revocab.training import train_stage
+from revocab.training.metrics import drop_lines
+
+
+class Recorder(Logger):
+    """Keeps what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[tuple[int | None, dict]] = []
+
+    name = "recorder"
+    version = 0
+
+    def log_metrics(self, metrics: dict, step: int | None = None) -> None:
+        self.rows.append((step, dict(metrics)))
+
+    def log_hyperparams(self, params, *args, **kwargs) -> None:
+        raise AssertionError("the pipeline logs the config")
+
+
+def test_lines_of_a_stage(make_model, corpus, settings, cpu, tmp_path):
+    path, logger = tmp_path / "deep" / "metrics.jsonl", Recorder()
+    chosen = settings(gradient_accumulation=3, log_every=4, steps=10)
+    _, record = train_stage(
+        make_model(), corpus, chosen, cpu, folder=None, metrics_path=path, loggers=[logger]
+    )
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 4, 8, 10]
+    assert set(lines[0]) == {"stage", "step", "loss", "lr", "grad_norm", "tokens", "seconds"}
+    assert [line["tokens"] for line in lines] == [step * 2 * 3 * 8 for step in (1, 4, 8, 10)]
+    assert lines[0]["loss"] == pytest.approx(math.log(29), rel=0.05)
+    assert lines[0]["lr"] == pytest.approx(1e-2 / 3)
+    assert [line["seconds"] for line in lines] == sorted(line["seconds"] for line in lines)
+    assert [step for step, _ in logger.rows] == [1, 4, 8, 10]
+    for line, (_, row) in zip(lines, logger.rows, strict=True):
+        assert row == {f"stage1/{key}": line[key] for key in ("loss", "lr", "grad_norm", "tokens", "seconds")}
+    losses = [line["loss"] for line in lines]
+    assert (record.loss_first, record.loss_last, record.loss_max) == (losses[0], losses[-1], max(losses))
+    assert record.grad_norm_max == max(line["grad_norm"] for line in lines)
+    assert (record.kind, record.steps, record.tokens, record.spikes) == ("tables", 10, 480, 0)
+    assert record.tokens_per_second == pytest.approx(480 / record.seconds)
+    assert record.peak_memory_bytes > 10_000_000
+
+
+def test_norm_is_the_one_before_clipping(make_model, corpus, settings, cpu, tmp_path):
+    norms = []
+    for clip in (0.0, 1e-3):
+        path = tmp_path / f"{clip}.jsonl"
+        chosen = settings(gradient_clip=clip, steps=1)
+        train_stage(make_model(), corpus, chosen, cpu, folder=None, metrics_path=path)
+        norms.append(json.loads(path.read_text())["grad_norm"])
+    assert norms[0] == norms[1] > 1e-2
+
+
+def test_loss_last_is_the_mean_of_the_last_tenth(make_model, corpus, settings, cpu, tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    _, record = train_stage(make_model(), corpus, settings(steps=25), cpu, folder=None, metrics_path=path)
+    losses = [json.loads(line)["loss"] for line in path.read_text().splitlines()]
+    assert record.loss_last == pytest.approx(sum(losses[-3:]) / 3)
+
+
+def test_stages_share_one_file(make_model, corpus, settings, cpu, tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    for name in ("stage1", "stage2"):
+        train_stage(make_model(), corpus, settings(name=name, steps=2), cpu, folder=None, metrics_path=path)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(line["stage"], line["step"]) for line in lines] == [
+        ("stage1", 1),
+        ("stage1", 2),
+        ("stage2", 1),
+        ("stage2", 2),
+    ]
+
+
+def test_dropped_lines(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    rows = [("stage1", 1), ("stage1", 2), ("stage2", 1), ("stage2", 2), ("stage2", 3)]
+    written = [json.dumps({"stage": stage, "step": step}) for stage, step in rows]
+    path.write_text("\n".join([*written, '{"stage": "stage2", "st']))
+    drop_lines(path, "stage2", after=2)
+    assert path.read_text().splitlines() == written[:4]
+    assert path.read_text().endswith("\n")
+    drop_lines(path, "stage2", after=0)
+    assert path.read_text().splitlines() == written[:2]
+    drop_lines(tmp_path / "missing.jsonl", "stage2", after=0)
