@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+import torch
 from scipy import sparse
 
 from revocab.vectors.factorise import leading_singular_vectors
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
 def decaying_matrix(size=60):
@@ -12,9 +15,10 @@ def decaying_matrix(size=60):
     return (left * (50 * 0.7 ** np.arange(size))) @ right.T
 
 
-def test_values_and_subspace_are_those_of_the_exact_svd():
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
+def test_values_and_subspace_are_those_of_the_exact_svd(device):
     dense = decaying_matrix()
-    left, values = leading_singular_vectors(sparse.csr_matrix(dense, dtype=np.float32), 8, seed=0)
+    left, values = leading_singular_vectors(sparse.csr_matrix(dense, dtype=np.float32), 8, seed=0, device=device)
     exact_left, exact_values, _ = np.linalg.svd(dense)
     np.testing.assert_allclose(values, exact_values[:8], rtol=1e-4)
     angles = np.linalg.svd(exact_left[:, :8].T @ left)[1]  # cosines of the angles between the two subspaces
@@ -23,8 +27,6 @@ def test_values_and_subspace_are_those_of_the_exact_svd():
 
 
 def test_a_seed_gives_the_same_result_and_leaves_torch_randomness_alone():
-    import torch
-
     matrix = sparse.random(80, 80, density=0.2, random_state=1, format="csr", dtype=np.float32)
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -34,6 +36,16 @@ def test_a_seed_gives_the_same_result_and_leaves_torch_randomness_alone():
     second = leading_singular_vectors(matrix, 10, seed=4)
     np.testing.assert_array_equal(first[0], second[0])
     np.testing.assert_array_equal(first[1], second[1])
+
+
+def test_the_gpu_layout_multiplies_as_the_cpu_layout_does():
+    from revocab.vectors.factorise import _coo_tensor, _csr_tensor
+
+    matrix = sparse.random(30, 30, density=0.3, random_state=2, format="csr", dtype=np.float32)
+    vectors = torch.rand(30, 4)
+    for transpose in (lambda tensor: tensor, lambda tensor: tensor.mT):
+        products = [transpose(tensor) @ vectors for tensor in (_csr_tensor(matrix), _coo_tensor(matrix, "cpu"))]
+        torch.testing.assert_close(*products)
 
 
 @pytest.mark.parametrize("size", [1, 3])

@@ -18,8 +18,9 @@ def leading_singular_vectors(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the left singular vectors (K, R) and the singular values (R,) of a sparse matrix, largest first.
 
-    R is `rank`, or K where the matrix is smaller. The same seed on the same machine gives the same result; the
-    random numbers are drawn on the CPU's generator or the GPU's, so devices agree in the subspace, not in each digit.
+    R is `rank`, or K where the matrix is smaller. The same seed on the same machine gives the same result.
+    CPU and GPU draw different random numbers from it: they find the same leading directions, and differ in the last
+    ones, where singular values lie close together.
     Memory: the matrix once more with 64-bit indices, and about four dense (K, rank) blocks in float32.
     """
     size = min(rank + OVERSAMPLING, *matrix_KK.shape)
@@ -32,13 +33,22 @@ def leading_singular_vectors(
 
 
 def _as_torch(matrix: sparse.csr_matrix, device: str) -> torch.Tensor:
-    """CSR on the CPU, where its products use every core and scipy's use one."""
+    """CSR on the CPU, where its products use every core and scipy's use one; COO on a GPU, which takes its transpose."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse")  # CSR is called beta; products and transposes are tested
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(matrix.indptr.astype(np.int64)),
-            torch.from_numpy(matrix.indices.astype(np.int64)),
-            torch.from_numpy(matrix.data),
-            matrix.shape,
-            check_invariants=False,
-        ).to(device)
+        warnings.filterwarnings("ignore", message="Sparse")  # CSR is called beta, checks are off: what we want
+        return _csr_tensor(matrix) if device == "cpu" else _coo_tensor(matrix, device)
+
+
+def _csr_tensor(matrix: sparse.csr_matrix) -> torch.Tensor:
+    row_starts = torch.from_numpy(matrix.indptr.astype(np.int64))
+    columns = torch.from_numpy(matrix.indices.astype(np.int64))
+    return torch.sparse_csr_tensor(
+        row_starts, columns, torch.from_numpy(matrix.data), matrix.shape, check_invariants=False
+    )
+
+
+def _coo_tensor(matrix: sparse.csr_matrix, device: str) -> torch.Tensor:
+    entries = matrix.tocoo()
+    places = torch.from_numpy(np.vstack([entries.row, entries.col]).astype(np.int64))
+    values = torch.from_numpy(entries.data)
+    return torch.sparse_coo_tensor(places, values, matrix.shape, device=device, check_invariants=False).coalesce()
