@@ -146,18 +146,15 @@ def _window_bits(
     bf16: bool,
     progress: tqdm,
 ) -> Iterator[tuple[int, float]]:
-    """(document, bits of its scored tokens) for every window; moves the bar when a document's last window is done."""
+    """(document, bits of its scored tokens) for every window; a long document moves the bar a part at a time."""
     windows = [window for number, row in enumerate(ids) for window in windows_of(number, len(row), max_length)]
-    left = np.bincount([window.document for window in windows], minlength=len(ids))
-    progress.update(int((left == 0).sum()))
     for batch in batches_of(windows, batch_tokens):
         nats_BL = _token_nats(model, batch, ids, vocabulary_size, bf16)
         for window, nats_L in zip(batch, nats_BL, strict=True):
             # nats_L[k] belongs to the token at start + k + 1, so scoring from `first` on means from first - start - 1.
             scored = nats_L[window.first - window.start - 1 : len(window) - 1]
             yield window.document, float(scored.sum()) / math.log(2)
-            left[window.document] -= 1
-            progress.update(int(left[window.document] == 0))
+            progress.update((window.end - window.first) / (len(ids[window.document]) - 1))
 
 
 def _token_nats(
