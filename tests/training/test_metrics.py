@@ -30,9 +30,7 @@ class Recorder(Logger):
 def test_lines_of_a_stage(make_model, corpus, settings, cpu, tmp_path):
     path, logger = tmp_path / "deep" / "metrics.jsonl", Recorder()
     chosen = settings(gradient_accumulation=3, log_every=4, steps=10)
-    _, record = train_stage(
-        make_model(), corpus, chosen, cpu, folder=None, metrics_path=path, loggers=[logger]
-    )
+    _, record = train_stage(make_model(), corpus, chosen, cpu, folder=None, metrics_path=path, loggers=[logger])
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 4, 8, 10]
     assert set(lines[0]) == {"stage", "step", "loss", "lr", "grad_norm", "tokens", "seconds"}

@@ -40,9 +40,9 @@ def test_decay_shrinks_matrices_without_gradient(name, settings):
     """AdamW: w <- w (1 - lr * decay) where the gradient is zero; norms and biases stay."""
     module = nn.Sequential(nn.Embedding(3, 2), nn.LayerNorm(2))
     before = {key: value.detach().clone() for key, value in module.named_parameters()}
-    optimiser, _ = optimiser_factory(
-        settings(learning_rate=0.1, weight_decay=0.5, warmup_share=0.0, optimizer=name)
-    )(module)
+    optimiser, _ = optimiser_factory(settings(learning_rate=0.1, weight_decay=0.5, warmup_share=0.0, optimizer=name))(
+        module
+    )
     for parameter in module.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimiser.step()

@@ -168,7 +168,7 @@ def test_bf16_computes_and_keeps_float32_weights(kind, make_model, corpus, setti
     chosen = settings(kind=kind, lora=lora if kind == "lora" else None, bf16=True)
     trained, record = run(make_model(), corpus, chosen, cpu)
     assert {p.dtype for p in trained.parameters()} == {torch.float32}
-    exact, exact_record = run(make_model(), corpus, settings(kind=kind, lora=chosen.lora), cpu)
+    _, exact_record = run(make_model(), corpus, settings(kind=kind, lora=chosen.lora), cpu)
     assert record.loss_first == pytest.approx(exact_record.loss_first, rel=1e-2)
     assert record.loss_first != exact_record.loss_first
 
@@ -206,7 +206,7 @@ def test_full_disk_is_one_line(make_model, corpus, settings, cpu, tmp_path, monk
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(pl.Trainer, "save_checkpoint", no_space)
-    with pytest.raises(ResourceError, match="Cannot write to .*stage1: the disk is full"):
+    with pytest.raises(ResourceError, match=r"Cannot write to .*stage1: the disk is full"):
         run(make_model(), corpus, settings(checkpoint_every=2), cpu, tmp_path)
     assert not (tmp_path / "stage1" / "last.ckpt").exists()
 
