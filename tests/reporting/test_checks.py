@@ -88,6 +88,6 @@ def test_an_empty_alignment_fails_its_checks():
 
 
 def test_limits_move_the_line():
-    limits = Limits(coverage=0.98, spikes=3, grad_norm=0.4)
+    limits = Limits(coverage=0.98, spikes=3, gradient_norm=0.4)
     names = failed(limits=limits, stage1=STAGE1 | {"spikes": 3})
     assert names == ["gradient norms below 0.4, share", "alignment coverage"]

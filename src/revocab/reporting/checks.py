@@ -19,8 +19,8 @@ class Limits:
 
     spikes: int = 0  # steps of a curve that may stand out of its running median
     stage2_start: float = 1.1  # first loss of stage 2 at most this many times the last of stage 1
-    grad_norm: float = 1.0  # norm before clipping that counts as calm
-    grad_norm_share: float = 0.95  # share of the steps after warm-up that must be calm
+    gradient_norm: float = 1.0  # norm before clipping that counts as calm
+    gradient_norm_share: float = 0.95  # share of the steps after warm-up that must be calm
     coverage: float = 0.95  # share of target tokens that are exact or aligned must be above
     zero_initialised: float = 0.05  # share of target tokens that start at zero must be below
     warmup_share: float = 0.03  # share of a stage's steps whose gradient norms do not count
@@ -83,11 +83,13 @@ def _gradient_checks(metrics: Sequence[Mapping[str, Any]], limits: Limits) -> li
     """Over both stages together; the probe is thrown away and does not count."""
     curves = [_norms_after_warmup(metrics, stage, limits.warmup_share) for stage in ("stage1", "stage2")]
     norms = [norm for curve in curves for norm in curve]
-    share = sum(norm is not None and norm < limits.grad_norm for norm in norms) / len(norms) if norms else None
+    share = sum(norm is not None and norm < limits.gradient_norm for norm in norms) / len(norms) if norms else None
     count = sum(len(spikes(curve)) for curve in curves) if norms else None
-    least = limits.grad_norm_share
+    least = limits.gradient_norm_share
     return [
-        _check(f"gradient norms below {limits.grad_norm:g}, share", share, least, share is not None and share >= least),
+        _check(
+            f"gradient norms below {limits.gradient_norm:g}, share", share, least, share is not None and share >= least
+        ),
         _check("gradient norm spikes", count, limits.spikes, count is not None and count <= limits.spikes),
     ]
 
