@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from revocab.errors import ConfigError
-from revocab.reporting import finish_logger, log_summary, make_logger
+from revocab.reporting import finish, log_summary, make_logger
 from revocab.reporting.tracking import flatten
 
 SUMMARY = {
@@ -54,10 +54,10 @@ def test_two_jobs_in_one_process_leave_two_whole_runs(tmp_path, capfd):
     first.log_metrics({"stage1/loss": 2.0, "stage1/lr": 0.1}, step=2)
     first.log_metrics({"stage2/loss": 1.5}, step=1)
     log_summary(first, SUMMARY)
-    finish_logger(first, exit_code=0)
+    finish(first, exit_code=0)
     second = start(tmp_path / "b", "bbbb2222", config={"seed": 1}, tags=[])
     second.log_metrics({"stage1/loss": 9.0}, step=1)
-    finish_logger(second, exit_code=1)
+    finish(second, exit_code=1)
 
     state, history = read_back(tmp_path / "a")
     assert state["config"]["vocab"]["lr_stage1"] == 2e-5
@@ -82,14 +82,14 @@ def test_a_run_left_open_is_not_continued_by_the_next_job(tmp_path):
     start(tmp_path / "a", "aaaa3333")
     second = start(tmp_path / "b", "bbbb4444")
     assert second.experiment.id == "bbbb4444"
-    finish_logger(second, exit_code=0)
+    finish(second, exit_code=0)
 
 
 def test_none_makes_no_logger_and_needs_no_end(tmp_path):
     logger = start(tmp_path, "x", kind="none")
     assert logger is None
     log_summary(logger, SUMMARY)
-    finish_logger(logger, exit_code=1)
+    finish(logger, exit_code=1)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -39,7 +39,7 @@ def make_logger(
     folder: Path,
     job_type: str = "train",
 ) -> WandbLogger | None:
-    """Start the run of one job; the caller ends it by `finish_logger`, whatever happens in between.
+    """Start the run of one job; the caller ends it by `finish`, whatever happens in between.
 
     Args:
         kind: wandb_offline writes under folder/wandb, wandb sends it too, none makes no logger.
@@ -91,7 +91,7 @@ def _open(logger: StageLogger, kind: str) -> WandbLogger:
     try:
         logger.start()
     except wandb.Error as error:
-        finish_logger(logger, exit_code=1)
+        finish(logger, exit_code=1)
         hint = f"The service answered: {' '.join(str(error).split())[:200]}"
         raise ConfigError("logger", kind, "wandb_offline where the service cannot be reached", hint) from error
     return logger
@@ -103,7 +103,7 @@ def log_summary(logger: WandbLogger | None, summary: Mapping[str, Any]) -> None:
         logger.experiment.summary.update(flatten(summary))
 
 
-def finish_logger(logger: WandbLogger | None, exit_code: int = 0) -> None:
+def finish(logger: WandbLogger | None, exit_code: int = 0) -> None:
     """End the run of a job as finished (0) or failed; without it the next job would write into the same run."""
     if logger is None:
         return
