@@ -190,7 +190,7 @@ def test_alignment_of_another_source_is_refused(make_model, make_tokenizer):
 
 
 def test_multiple_below_one_is_refused(make_model, make_tokenizer):
-    with pytest.raises(ConfigError, match=r"vocab\.pad_to_multiple_of must be at least 1, got 0"):
+    with pytest.raises(ConfigError, match=r"models\.pad_to_multiple_of must be at least 1, got 0"):
         replace_vocabulary(make_model("Llama"), alignment_of(np.eye(24)), make_tokenizer(24), pad_to_multiple_of=0)
 
 

@@ -221,9 +221,9 @@ def test_another_number_of_processes_is_refused(corpus, settings):
 
 
 def test_adapters_of_another_rank_begin_anew(make_model, corpus, settings, cpu, stop_at, tmp_path):
+    lora = LoraSettings(r=2, alpha=4, dropout=0.0, target_modules=("q_proj",))
     stop_at(3)
     with pytest.raises(StoppedError):
-        lora = LoraSettings(r=2, alpha=4, dropout=0.0, target_modules=("q_proj",))
         run(tmp_path, make_model(), corpus, settings(kind="lora", lora=lora, checkpoint_every=2), cpu)
     stop_at(None)
     lora = LoraSettings(r=3, alpha=4, dropout=0.0, target_modules=("q_proj",))

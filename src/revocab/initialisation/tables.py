@@ -44,7 +44,7 @@ def replace_vocabulary(
         ConfigError: `pad_to_multiple_of` below 1.
     """
     if pad_to_multiple_of < 1:
-        raise ConfigError("vocab.pad_to_multiple_of", pad_to_multiple_of, "at least 1")
+        raise ConfigError("models.pad_to_multiple_of", pad_to_multiple_of, "at least 1")
     source = _tables_of(model)
     facts = _facts(source, alignment, tokenizer, pad_to_multiple_of)
     embedding, head, rows = source.embedding, source.head, facts["rows"]

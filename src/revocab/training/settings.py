@@ -59,8 +59,8 @@ class StageSettings:
             "vocab.weight_decay": (self.weight_decay, 0),
             "vocab.gradient_clip": (self.gradient_clip, 0),
             "vocab.train_start_idx_stage2": (self.start_document, 0),
-            "vocab.checkpoint_every": (self.checkpoint_every, 0),
-            "vocab.log_every": (self.log_every, 1),
+            "trainer.checkpoint_every_steps": (self.checkpoint_every, 0),
+            "trainer.log_every_steps": (self.log_every, 1),
         }
         for key, (value, lowest) in least.items():
             if not value >= lowest:
