@@ -37,6 +37,12 @@ def test_the_page_holds_the_numbers_of_the_jobs(sweep):
     assert data["jobs"][0]["command"] == "python train.py preset=paper"
 
 
+def test_offline_runs_come_with_the_command_that_sends_them(sweep):
+    assert data_of(to_html(collect(sweep), "table"))["upload"] is None
+    (sweep / "a" / "wandb" / "offline-run-1").mkdir(parents=True)
+    assert data_of(to_html(collect(sweep), "table"))["upload"] == f"wandb sync --yes {sweep}/*/wandb/offline-run-*"
+
+
 def test_tokens_of_any_kind_cannot_end_the_script(sweep):
     html = to_html(collect(sweep), "<b>&")
     assert html.count("</script>") == 2
@@ -73,7 +79,8 @@ def test_alignment_panel_takes_what_is_there():
         "bins": [1, 2],
     }
     panel = alignment_panel(report)
-    assert panel["counts"] == {"coverage": 0.9, "heldout procrustes top1": 0.8}
+    assert panel["counts"] == {"coverage": 0.9}
+    assert panel["details"] == {"heldout procrustes top1": 0.8}
     assert panel["origins"] == {"exact": 3}
     assert panel["histogram"] == {"edges": [0, 0.5, 1], "counts": [1, 2]}
     assert [(table["title"], len(table["rows"])) for table in panel["tables"]] == [("Hubs", 30)]

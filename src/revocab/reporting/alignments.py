@@ -8,18 +8,30 @@ from typing import Any
 from revocab.reporting.jobs import mapping, number
 
 ROWS_SHOWN = 30
+COUNTS = (
+    "target_tokens",
+    "exact",
+    "aligned",
+    "fallback",
+    "zero_initialised",
+    "coverage",
+    "coverage_seen",
+    "hub_share_top100",
+)
 
 
 def alignment_panel(report: Mapping[str, Any]) -> dict[str, Any] | None:
-    """{counts, origins, histogram, tables}; None where there is no report.
+    """{counts, details, origins, histogram, tables}; None where there is no report.
 
-    Numbers, also inside mappings, are counts; `origins` maps an origin to its number of tokens; a mapping with `edges`
-    and one fewer `counts` is the histogram of similarities; every list of records becomes a table under its own name.
+    Numbers other than COUNTS, also inside mappings, are details; `origins` maps an origin to its number of tokens; a
+    mapping with `edges` and one fewer `counts` is the histogram of similarities; every list of records becomes a table
+    under its own name.
     """
     if not report:
         return None
     return {
-        "counts": _numbers({key: value for key, value in report.items() if key != "origins"}),
+        "counts": {key: value for key in COUNTS if (value := number(report.get(key))) is not None},
+        "details": _numbers({key: value for key, value in report.items() if key not in (*COUNTS, "origins")}),
         "origins": {key: value for key, value in mapping(report.get("origins")).items() if number(value)},
         "histogram": next((found for value in report.values() if (found := _histogram(value))), None),
         "tables": [

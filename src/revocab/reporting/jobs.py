@@ -108,7 +108,8 @@ def read_job(folder: Path) -> Job:
         summary=summary,
         alignment=mapping(summary.get("alignment")) | alignment,
         metrics=tuple(read_metrics(folder / "metrics.jsonl", problems)),
-        seconds=number(status.get("seconds")),
+        # What stands there was written at the start where the job has not ended by itself.
+        seconds=number(status.get("seconds")) if state in ("completed", "failed") else None,
         command=_command(folder, status, summary, config),
         problems=tuple(problems),
     )

@@ -154,7 +154,7 @@ def _cells(jobs: Sequence[Job], settings: Sequence[str], dataset: str, mark: Mar
     heads += ["B/token source", "target"] if dataset else []
     rows = [[*heads, "seconds", "state"]]
     for job in jobs:
-        row = [show_setting(job, key) for key in settings] or [_job_name(job)]
+        row = [show_setting(job, key) for key in settings] or [job.name]
         scores = [rounded(job.bpb(dataset, stage), 4) for stage in stages]
         if job is best and stages[-1] == "final":
             scores[-1] = mark(scores[-1])
@@ -162,10 +162,6 @@ def _cells(jobs: Sequence[Job], settings: Sequence[str], dataset: str, mark: Mar
         row += [rounded(job.bytes_per_token(dataset, side), 2) for side in ("source", "target")] if dataset else []
         rows.append([*row, rounded(job.seconds, 0), job.state])
     return rows
-
-
-def _job_name(job: Job) -> str:
-    return show_setting(job, "preset") if job.knows("preset") else job.name
 
 
 def _seed_tables(jobs: Sequence[Job]) -> list[tuple[str, Cells]]:

@@ -42,20 +42,23 @@ function drawHistogram({ edges, counts }) {
 function cellText(value) {
   if (value === null || value === undefined) return NONE;
   if (Array.isArray(value) && value.length === 2 && typeof value[0] === "string" && has(value[1])) return `${cellText(value[0])} (${compact(value[1])})`;
-  if (Array.isArray(value)) return value.map(cellText).join(", ");
+  if (Array.isArray(value)) return value.length === 0 ? NONE : value.map(cellText).join(", ");
   if (typeof value === "object") return Object.values(value).map(cellText).join(" ");
   if (typeof value === "number") return Number.isInteger(value) ? grouped(value) : compact(value);
-  return JSON.stringify(String(value)).slice(1, -1);
+  return JSON.stringify(String(value)).slice(1, -1).replace(/^ | $/g, "␣"); // a space at the edge of a token is part of it
 }
 function drawRecords(title, records) {
   const keys = [...new Set(records.flatMap(Object.keys))];
-  const columns = keys.map((key) => ({ name: key.replaceAll("_", " "), number: records.every((row) => row[key] === null || row[key] === undefined || typeof row[key] === "number"), wide: records.some((row) => Array.isArray(row[key])), cell: (row) => cellText(row[key]) }));
+  const columns = keys.map((key) => ({ name: key.replaceAll("_", " "), number: records.every((row) => row[key] === null || row[key] === undefined || typeof row[key] === "number"), wide: records.some((row) => Array.isArray(row[key])), cell: (row) => (key === "id" ? String(row[key] ?? NONE) : cellText(row[key])) }));
   return el("div", { class: keys.length > 5 ? "whole" : null }, el("h3", {}, title), simpleTable(null, columns, records));
 }
 function drawOneAlignment(holder, index) {
   const alignment = DATA.alignments[index];
-  const tiles = Object.entries(alignment.counts).map(([name, value]) => el("div", { class: "tile" }, el("b", {}, /share|coverage|top_?[15]$/.test(name) && value <= 1 ? percent(value) : cellText(value)), el("span", {}, name.replaceAll("_", " "))));
-  const parts = [alignment.histogram && drawHistogram(alignment.histogram), ...alignment.tables.map((table) => drawRecords(table.title, table.rows))].filter(Boolean);
+  const tiles = Object.entries(alignment.counts).map(([name, value]) => el("div", { class: "tile" }, el("b", {}, /share|coverage/.test(name) ? percent(value) : cellText(value)), el("span", {}, name.replaceAll("_", " "))));
+  const details = Object.entries(alignment.details).map(([name, value]) => ({ name, value }));
+  const numbers = details.length && el("div", {}, el("h3", {}, "Details"), simpleTable(null, [
+    { name: "what", cell: (row) => row.name.replaceAll("_", " ") }, { name: "value", number: true, cell: (row) => cellText(row.value) }], details));
+  const parts = [alignment.histogram && drawHistogram(alignment.histogram), numbers, ...alignment.tables.map((table) => drawRecords(table.title, table.rows))].filter(Boolean);
   holder.replaceChildren(el("div", { class: "tiles" }, ...tiles), el("div", { class: "columns" }, ...parts));
 }
 function drawAlignment() {
@@ -114,5 +117,6 @@ function drawCommands() {
     const facts = el("div", {}, el("span", { class: "item" }, swatch(index), job.label, job.run_id ? ` · run ${job.run_id}` : ""), el("pre", {}, job.command ?? "The job left no command; its config.yaml holds every value."));
     body.append(el("div", { class: "command" }, facts));
   });
+  if (DATA.upload) body.append(el("h3", {}, "Send the offline runs to Weights & Biases"), el("div", { class: "command" }, el("pre", {}, DATA.upload)));
 }
 drawAlignment(); drawChecks(); drawCost(); drawCommands();

@@ -115,7 +115,7 @@ function drawFacts() {
   for (const job of JOBS) states[job.state] = (states[job.state] ?? 0) + 1;
   const counted = Object.entries(states).map(([state, count]) => `${count} ${state}`).join(", ");
   const total = JOBS.reduce((sum, job) => sum + (job.seconds ?? 0), 0);
-  panel("reference").textContent = `the first scored job (${REFERENCE.label})`;
+  panel("reference").textContent = DATA.datasets.length ? `the first scored job (${REFERENCE.label})` : "the first job";
   panel("facts").textContent = `${JOBS.length} jobs: ${counted} · ${duration(total)} in all · made ${DATA.made}`;
 }
 drawFacts(); drawTable(); drawSeeds(); drawTroubles();
