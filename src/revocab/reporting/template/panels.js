@@ -30,11 +30,11 @@ function drawOrigins() {
   return el("div", {}, el("h3", {}, "Origins of target tokens"), el("ul", { class: "legend" }, ...legend), svg);
 }
 function drawHistogram({ edges, counts }) {
-  const box = { left: 66, right: 580, top: 12, bottom: 190 };
+  const box = { left: 66, right: 404, top: 12, bottom: 190 };
   const high = Math.max(...counts, 1);
   const x = scale(edges[0], edges[edges.length - 1], box.left, box.right, false), y = scale(0, high * 1.05, box.bottom, box.top, false);
-  const svg = el("svg", { viewBox: "0 0 600 232", role: "img", "aria-label": "Histogram of the similarity of target tokens to their best match" });
-  axes(svg, box, x, y, ticks(edges[0], edges[edges.length - 1], false, 8), ticks(0, high, false, 5), "similarity of the best match", "target tokens");
+  const svg = el("svg", { viewBox: "0 0 420 232", role: "img", "aria-label": "Histogram of the similarity of target tokens to their best match" });
+  axes(svg, box, x, y, ticks(edges[0], edges[edges.length - 1], false, 6), ticks(0, high, false, 5), "similarity of the best match", "target tokens");
   counts.forEach((count, index) => svg.append(el("rect", { x: x(edges[index]) + 0.5, y: y(count), width: Math.max(0.5, x(edges[index + 1]) - x(edges[index]) - 1), height: box.bottom - y(count), fill: "#009e73",
     onmousemove: (event) => tip(`${compact(edges[index])} to ${compact(edges[index + 1])}: ${grouped(count)} tokens`, event), onmouseleave: () => tip(null) })));
   return el("div", {}, el("h3", {}, "Similarity of the best match"), svg);
