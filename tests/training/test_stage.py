@@ -43,6 +43,7 @@ def test_tables_move_and_the_body_does_not(family, tied, make_model, corpus, set
     assert (trained.get_output_embeddings().weight is trained.get_input_embeddings().weight) is tied
     assert record.trainable_parameters == 29 * 8 * (1 if tied else 2)
     assert not trained.training
+    assert all(parameter.grad is None for parameter in trained.parameters())
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -224,7 +225,7 @@ def test_nothing_is_printed_or_left_behind(make_model, corpus, settings, cpu, tm
 
 def test_a_stage_starts_fast(make_model, corpus, settings, cpu):
     run(make_model(), corpus, settings(steps=1), cpu)
-    began = time.perf_counter()
+    began = time.process_time()  # of the processor: other work on the machine does not count
     for _ in range(3):
         run(make_model(), corpus, settings(steps=1), cpu)
-    assert (time.perf_counter() - began) / 3 < 0.3
+    assert (time.process_time() - began) / 3 < 0.3

@@ -7,6 +7,9 @@ from revocab.errors import ConfigError
 from revocab.training import LoraSettings
 from revocab.training.trainables import prepare, training_mode
 
+# peft asks transformers by the older of two names
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+
 TABLES = {
     "Llama": ["model.embed_tokens.weight", "lm_head.weight"],
     "Mistral": ["model.embed_tokens.weight", "lm_head.weight"],

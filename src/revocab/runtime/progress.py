@@ -6,6 +6,7 @@ from typing import TypeVar
 from tqdm.auto import tqdm
 
 SECONDS_BEFORE_SHOWN = 3.0
+LARGE = 100_000  # counts from here on are shown as 100k
 Item = TypeVar("Item")
 
 
@@ -16,4 +17,5 @@ def track(items: Iterable[Item], description: str, *, total: int | None = None, 
 
 def bar(description: str, *, total: int | None, unit: str) -> tqdm:
     """A bar to be moved by hand with `.update(n)`; use it as a context manager."""
-    return tqdm(desc=description, total=total, unit=unit, unit_scale=True, delay=SECONDS_BEFORE_SHOWN, leave=False)
+    scale = total is None or total >= LARGE  # 3.2M of 80M tokens, but 3 of 20 steps
+    return tqdm(desc=description, total=total, unit=unit, unit_scale=scale, delay=SECONDS_BEFORE_SHOWN, leave=False)

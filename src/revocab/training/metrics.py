@@ -42,6 +42,7 @@ class StageMetrics(pl.Callback):
         self.settings, self.path, self.loggers = settings, path, loggers
         self.lines: list[dict[str, Any]] = []
         self._seconds_before, self._peak_before, self._started = 0.0, 0, 0.0
+        self._on_cuda = False
         self._losses: list[torch.Tensor] = []  # of the micro-batches of the running step
         self._pending: list[tuple[torch.Tensor, torch.Tensor, float]] = []  # loss, gradient norm, lr of finished steps
 
@@ -60,14 +61,15 @@ class StageMetrics(pl.Callback):
     @property
     def peak_memory_bytes(self) -> int:
         """Of the accelerator's tensors since the stage began; without one, of the process since it began."""
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
+        if self._on_cuda:
             now = torch.cuda.max_memory_allocated()
         else:
             now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         return max(now, self._peak_before)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
+        self._on_cuda = trainer.strategy.root_device.type == "cuda"
+        if self._on_cuda:
             torch.cuda.reset_peak_memory_stats()
         settings, done = self.settings, trainer.global_step
         if self.path and trainer.is_global_zero:

@@ -117,6 +117,7 @@ def _fit(trainer: pl.Trainer, module: StageModule, data: StageData, checkpoint: 
             raise KeyboardInterrupt from error
         raise
     finally:
+        module.zero_grad(set_to_none=True)  # gradients of tables are as large as the tables
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)
 
