@@ -29,9 +29,14 @@ def dense(alignment):
 
 
 def test_methods_are_the_files_of_the_folder():
-    expected = {"exact", "mean", "mixed", "procrustes", "random", "subtoken", "tokalign_paper"}
+    expected = {"exact", "mean", "mixed", "procrustes", "random", "subtoken", "tokalign_code", "tokalign_paper"}
     assert expected <= set(methods())
-    assert [m for m in sorted(expected) if needs_vectors(m)] == ["mixed", "procrustes", "tokalign_paper"]
+    assert [m for m in sorted(expected) if needs_vectors(m)] == [
+        "mixed",
+        "procrustes",
+        "tokalign_code",
+        "tokalign_paper",
+    ]
 
 
 def test_an_unknown_method_names_those_that_exist(words):

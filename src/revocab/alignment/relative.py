@@ -6,6 +6,8 @@ sets of vectors need no common coordinates: their cosines to the same tokens are
 P pivots, R tokens asked for, D width.
 """
 
+import logging
+
 import numpy as np
 from torch import Tensor
 
@@ -13,6 +15,8 @@ from revocab.alignment.evidence import Evidence, take
 from revocab.alignment.problem import Settings
 from revocab.alignment.space import Space, rows_of, scaled
 from revocab.artifacts import Pairs
+
+log = logging.getLogger(__name__)
 
 
 def relative_space(evidence: Evidence, pairs: Pairs, settings: Settings) -> Space:
@@ -41,3 +45,15 @@ def draw_pivots(pairs: Pairs, count: int, seed: int) -> Pairs:
 def _describe(vectors_RD: Tensor, pivots_PD: Tensor, settings: Settings) -> Tensor:
     cosines_RP = scaled(vectors_RD, "cosine") @ pivots_PD.T
     return scaled(cosines_RP, "cosine") if settings.similarity == "cosine" else cosines_RP
+
+
+def count_pivots(available: int, settings: Settings) -> dict[str, int]:
+    """Return how many pivots there are and were asked for, and warn if they are fewer."""
+    pivots = min(settings.pivot_count, available)
+    if pivots < settings.pivot_count:
+        log.warning(
+            "only %d shared tokens occur often enough to be pivots, alignment.pivot_count asks for %d",
+            pivots,
+            settings.pivot_count,
+        )
+    return {"pivots": pivots, "pivots_asked": settings.pivot_count}

@@ -33,7 +33,7 @@ def leading_singular_vectors(
 
 
 def _as_torch(matrix: sparse.csr_matrix, device: str) -> torch.Tensor:
-    """CSR on the CPU, where its products use every core and scipy's use one; COO on a GPU, which takes its transpose."""
+    """CSR on the CPU, where its products use every core and scipy's use one; COO on a GPU, which can transpose it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse")  # CSR is called beta, checks are off: what we want
         return _csr_tensor(matrix) if device == "cpu" else _coo_tensor(matrix, device)
