@@ -41,7 +41,13 @@ GENERAL_SOURCES = (
 )  # fmt: skip
 MODEL_BIOMEDICAL_BYTES = 4_000_000  # of biomedical text in the model's own training, none of it in the sample
 SOURCE_VOCABULARY, TARGET_VOCABULARY = 4096, 6144
-SHAPE = dict(hidden_size=192, intermediate_size=512, num_hidden_layers=4, num_attention_heads=6, num_key_value_heads=3)
+SHAPE = {
+    "hidden_size": 192,
+    "intermediate_size": 512,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 3,
+}
 LENGTH = 512
 SEED = 20261124
 

@@ -102,20 +102,30 @@ def flatten(node, prefix=""):
     return flat
 
 
-SWITCHABLE = [(g, o) for g, o in OPTIONS if g not in ("preset", "experiment", "launcher", "model", "corpus", "scale")]
+SWITCHABLE = [g for g in GROUPS if g not in ("preset", "experiment", "launcher", "model", "corpus", "scale")]
+
+
+def option_numbered(group, number):
+    options = [option for g, option in OPTIONS if g == group]
+    return options[number % len(options)]
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_choice_on_the_command_line_takes_effect_under_every_preset(preset):
-    for group, option in SWITCHABLE:
-        written = OmegaConf.load(CONF / group / f"{option}.yaml")
-        header = (CONF / group / f"{option}.yaml").read_text().splitlines()[0]
-        package = header.split("@package")[1].strip()
-        cfg = config(f"preset={preset}", f"{group}={option}")
-        node = cfg if package == "_global_" else OmegaConf.select(cfg, package)
-        for key, value in flatten(OmegaConf.to_container(written)).items():
-            got = OmegaConf.select(node, key)
-            assert getattr(got, "name", got) == value, f"{group}={option}: {key}"
+    for number in range(max(len(list((CONF / group).glob("*.yaml"))) for group in SWITCHABLE)):
+        chosen = {group: option_numbered(group, number) for group in SWITCHABLE}  # one option of every group at once
+        cfg = config(f"preset={preset}", *(f"{group}={option}" for group, option in chosen.items()))
+        for group, option in chosen.items():
+            assert_written(cfg, group, option)
+
+
+def assert_written(cfg, group, option):
+    path = CONF / group / f"{option}.yaml"
+    package = path.read_text().splitlines()[0].split("@package")[1].strip()
+    node = cfg if package == "_global_" else OmegaConf.select(cfg, package)
+    for key, value in flatten(OmegaConf.to_container(OmegaConf.load(path))).items():
+        got = OmegaConf.select(node, key)
+        assert getattr(got, "name", got) == value, f"{group}={option}: {key}"
 
 
 @pytest.mark.parametrize("preset", PRESETS)

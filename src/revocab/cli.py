@@ -6,6 +6,7 @@ import hashlib
 import logging
 import math
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +47,7 @@ def run(task: Task) -> None:
     State.command = " ".join(["python", Path(sys.argv[0]).name, *arguments])
     try:
         check_groups(arguments)
-        sys.argv[1:] = name_sweep(arguments)
+        sys.argv[1:] = [*name_sweep(arguments), f"hydra.job.name={Path(sys.argv[0]).stem}"]
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(functools.partial(job, task))()
     except RevocabError as error:
         fail(str(error))
@@ -62,6 +63,9 @@ def fail(message: str) -> None:
 
 def quiet_start() -> None:
     """No library chatter between a user's command and its answer."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     for name in ("pytorch_lightning", "lightning", "lightning_fabric", "httpx", "huggingface_hub", "filelock"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -72,7 +76,8 @@ def job(task: Task, cfg: DictConfig) -> float:
     typed = to_typed(cfg)
     overrides = list(HydraConfig.get().overrides.task)
     folder = JobFolder(path=Path(cfg.paths.output_dir), run_id=identity.run_id(cfg))
-    resolved = {**identity.container(cfg), "command": State.command}
+    script = Path(sys.argv[0]).name
+    resolved = {**identity.container(cfg), "command": " ".join(["python", script, *map(shlex.quote, overrides)])}
     try:
         return task(typed, folder, identity.labels(cfg, overrides), resolved)
     except RevocabError as error:

@@ -4,6 +4,7 @@ A job is named by its values, never by the options that were chosen: `lr_stage1=
 are one job.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -36,15 +37,23 @@ UNLABELLED_OVERRIDES = ("hydra", "logger", "launcher", "paths", "pipeline", "exp
 
 def container(cfg: DictConfig) -> dict[str, Any]:
     """Plain resolved values, without Hydra's own node."""
-    nodes = {key: cfg[key] for key in cfg if key != "hydra"}
-    return OmegaConf.to_container(OmegaConf.create(nodes), resolve=True, enum_to_str=True)  # type: ignore[return-value]
+    return _values(cfg, without=("hydra",))
 
 
 def run_id(cfg: DictConfig) -> str:
     """Hex hash of the resolved config without what does not change the result."""
-    nodes = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in NOT_IDENTITY])
+    return digest(_values(cfg, without=NOT_IDENTITY), RUN_ID_LENGTH)
+
+
+def _values(cfg: DictConfig, without: Sequence[str]) -> dict[str, Any]:
+    nodes = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in without])
+    return {str(key): value for key, value in _resolved(nodes).items()}
+
+
+def _resolved(nodes: DictConfig) -> dict[Any, Any]:
     values = OmegaConf.to_container(nodes, resolve=True, enum_to_str=True)
-    return digest(values, RUN_ID_LENGTH)
+    assert isinstance(values, dict)
+    return values
 
 
 def labels(cfg: DictConfig, overrides: list[str]) -> dict[str, Any]:

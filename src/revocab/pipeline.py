@@ -86,7 +86,7 @@ def train(config: Config, job: JobFolder, labels: dict[str, Any], resolved: dict
         job.write_status("completed")
         exit_code = 0
     finally:
-        reporting.finish_logger(logger, exit_code)
+        reporting.finish(logger, exit_code)
     return final_bpb(summary)
 
 
@@ -122,7 +122,7 @@ class Adaptation:
         if vocab.enabled:
             model = self.train(model, self.stage("stage1", "tables", vocab.stage1_steps, vocab.lr_stage1))
             self.scores["stage1"] = self.upstream.score(model, self.upstream.target_tokenizer)
-            kind = "lora" if vocab.stage2_use_lora else "full"
+            kind: training.Kind = "lora" if vocab.stage2_use_lora else "full"
             model = self.train(model, self.stage("stage2", kind, vocab.stage2_steps, vocab.lr_stage2))
             self.scores["final"] = self.upstream.score(model, self.upstream.target_tokenizer)
         if self.config.save_model:
@@ -151,7 +151,7 @@ class Adaptation:
 
     # --- stages
 
-    def stage(self, name: str, kind: str, nominal_steps: int, learning_rate: float) -> training.StageSettings:
+    def stage(self, name: str, kind: training.Kind, nominal_steps: int, learning_rate: float) -> training.StageSettings:
         """Settings of a stage at this scale."""
         vocab, trainer = self.config.vocab, self.config.trainer
         return training.StageSettings(

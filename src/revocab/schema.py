@@ -275,8 +275,8 @@ class Limits:
 
     spikes: int = 0  # steps of a curve that may stand out of its running median
     stage2_start: float = 1.1  # first loss of stage 2 at most this many times the last of stage 1
-    grad_norm: float = 1.0  # norm before clipping that counts as calm
-    grad_norm_share: float = 0.95  # share of the steps after warm-up that must be calm
+    gradient_norm: float = 1.0  # norm before clipping that counts as calm
+    gradient_norm_share: float = 0.95  # share of the steps after warm-up that must be calm
     coverage: float = 0.95  # share of target tokens that are exact or aligned must be above
     zero_initialised: float = 0.05  # share of target tokens that start at zero must be below
 

@@ -187,15 +187,14 @@ class Upstream:
     @cached_property
     def alignment_folder(self) -> Path:
         chosen = self.config.alignment
-        settings = alignments.Settings(
-            **{
-                **asdict(chosen),
-                "similarity": chosen.similarity.value,
-                "fallback": chosen.fallback.value,
-                "seed": seeds.derive(self.config.seed, "alignment"),
-                "device": self.device,
-            }
-        )
+        values: dict[str, Any] = {
+            **asdict(chosen),
+            "similarity": chosen.similarity.value,
+            "fallback": chosen.fallback.value,
+            "seed": seeds.derive(self.config.seed, "alignment"),
+            "device": self.device,
+        }
+        settings = alignments.Settings(**values)
         key = {
             **{name: value for name, value in asdict(settings).items() if name not in ("device", "rows_at_once")},
             "source": fingerprints.of_tokenizer(self.source_tokenizer),

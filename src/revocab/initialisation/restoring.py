@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def restored_tables(model: PreTrainedModel) -> Iterator[None]:
+def restored_tables(model: PreTrainedModel) -> Generator[None]:
     """Whatever the body does to the embedding tables of `model`, they are put back to the bit; costs a copy of them."""
     tables = [module for module in (model.get_input_embeddings(), model.get_output_embeddings()) if module is not None]
     parameters = [parameter for module in tables for parameter in module.parameters()]

@@ -113,9 +113,6 @@ def finish(logger: WandbLogger | None, exit_code: int = 0) -> None:
         wandb.finish(exit_code=exit_code)
 
 
-finish_logger = finish
-
-
 def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one, keys joined by slashes; checks become one true or false each, other lists are left out.
 

@@ -7,7 +7,6 @@ it is not there. A file lock per entry lets jobs side by side share one cache: o
 import hashlib
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -87,7 +86,7 @@ class Cache:
                 "files": {path.name: path.stat().st_size for path in sorted(temporary.iterdir())},
             }
             write_json(temporary / MANIFEST, manifest)
-            os.replace(temporary, entry)
+            temporary.replace(entry)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         log.info("%s: made in %.1f s", kind, time.monotonic() - start)

@@ -1,4 +1,4 @@
-"""A job's folder: its state, so that an interrupted, failed or finished job can be told apart by anyone who reads it."""
+"""A job's folder and its state, so that whoever reads it can tell an interrupted from a failed or finished job."""
 
 import json
 import os
