@@ -16,6 +16,7 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -73,13 +74,12 @@ def quiet_start() -> None:
 
 def job(task: Task, cfg: DictConfig) -> float:
     """One job: returns the number that a sweeper minimises; nan where the job failed, for the others must go on."""
-    typed = to_typed(cfg)
     overrides = list(HydraConfig.get().overrides.task)
     folder = JobFolder(path=Path(cfg.paths.output_dir), run_id=identity.run_id(cfg))
     script = Path(sys.argv[0]).name
     resolved = {**identity.container(cfg), "command": " ".join(["python", script, *map(shlex.quote, overrides)])}
     try:
-        return task(typed, folder, identity.labels(cfg, overrides), resolved)
+        return task(to_typed(cfg), folder, identity.labels(cfg, overrides), resolved)
     except RevocabError as error:
         folder.write_status("failed", str(error))
         fail(str(error))
@@ -162,17 +162,13 @@ class SweepCallback(Callback):
     """Checks every job of a sweep before the first one starts, and prints the table after the last."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        if config.sweep_name is None:
-            raise ConfigError("sweep_name", None, "a name when an experiment makes a sweep", "Add sweep_name=NAME.")
-        jobs = sweep_jobs(config)
-        names: dict[str, str] = {}
-        for overrides in jobs:
-            cfg = GlobalHydra.instance().config_loader().load_sweep_config(config, overrides)
-            to_typed(cfg)
-            identifier, command = identity.run_id(cfg), " ".join(overrides)
-            if identifier in names:
-                log.warning("Two jobs are the same and will be run once: %s | %s", names[identifier], command)
-            names[identifier] = command
+        try:
+            check_jobs(config)
+        except RevocabError as error:  # Hydra turns an exception of a callback into a warning, but not an exit
+            fail(str(error))
+            raise SystemExit(1) from error
+        except HydraException:
+            return  # it does not compose: Hydra says so itself before the first job
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         from revocab.reporting import write_sweep
@@ -188,6 +184,25 @@ class SweepCallback(Callback):
         if failed:
             print(f"{len(failed)} of {len(sweep.jobs)} jobs did not finish; the same command reruns only them:\n  "
                   f"{State.command}", file=sys.stderr)  # fmt: skip
+
+
+def check_jobs(config: DictConfig) -> None:
+    """Build the config of every job.
+
+    Raises:
+        ConfigError: for the first job whose config cannot work.
+    """
+    if config.sweep_name is None:
+        raise ConfigError("sweep_name", None, "a name when an experiment makes a sweep", "Add sweep_name=NAME.")
+    names: dict[str, str] = {}
+    for overrides in sweep_jobs(config):
+        cfg = GlobalHydra.instance().config_loader().load_sweep_config(config, overrides)
+        cfg.paths.output_dir = "."  # known once the job runs
+        to_typed(cfg)
+        identifier, command = identity.run_id(cfg), " ".join(overrides)
+        if identifier in names:
+            log.warning("Two jobs are the same and will run once: %s | %s", names[identifier], command)
+        names[identifier] = command
 
 
 def sweep_jobs(config: DictConfig) -> list[list[str]]:

@@ -141,7 +141,7 @@ class Adaptation:
         log.info("Tables: %s", ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items()))
         origin |= {"alignment": upstream.alignment_folder.name, "padding": models.pad_to_multiple_of}
         self.scores["init"] = upstream.scores(origin, upstream.target_tokenizer, lambda: model)
-        if self.config.vocab.enabled and self.config.vocab.probe_steps > 0:
+        if self.config.vocab.probe_steps > 0:
             settings = self.probe()
             origin |= {"probe": asdict(settings), "tokens": upstream.target_tokens_folder.name}
             self.scores["probe"] = upstream.scores(

@@ -198,7 +198,7 @@ class Tokenization:
 
 @dataclass
 class VocabConfig:
-    enabled: bool = True  # false: stop after the initialisation
+    enabled: bool = True  # false: stop after the initialisation and its probe
     stage1_steps: int = 2500  # optimiser steps, nominal: scale.step_factor times this are run
     lr_stage1: float = MISSING  # peak, reached at the end of warm-up
     stage2_steps: int = 2500
