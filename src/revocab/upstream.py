@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from revocab import alignment as alignments
 from revocab import corpus as corpora
 from revocab import evaluation, initialisation, vectors, vocabulary
 from revocab.artifacts import Alignment, Corpus, TextScore, TokenizedCorpus, TokenVectors
+from revocab.errors import ConfigError
 from revocab.runtime import embedded, fingerprints, seeds
 from revocab.runtime.cache import Cache
 from revocab.runtime.files import write_json
@@ -35,6 +37,8 @@ class Upstream:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("trainer.accelerator", "gpu", "cpu where torch sees no GPU", "Add trainer=cpu.")
         self.cache = Cache(Path(config.paths.cache_dir))
         tokens = config.tokenization.cache_dir
         self.token_cache = Cache(Path(tokens)) if tokens else self.cache
