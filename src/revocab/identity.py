@@ -34,6 +34,9 @@ TABLE_SETTINGS = (
 )
 UNLABELLED_OVERRIDES = ("hydra", "logger", "launcher", "paths", "pipeline", "experiment", "sweep_name", "save_model")
 
+# Data and machine: the same for a whole sweep, and too long for a folder's name.
+UNNAMED_NODES = ("preset", "model", "models", "corpus", "evaluation", "trainer", "tokenization", "limits")
+
 
 def container(cfg: DictConfig) -> dict[str, Any]:
     """Plain resolved values, without Hydra's own node."""
@@ -65,21 +68,24 @@ def labels(cfg: DictConfig, overrides: list[str]) -> dict[str, Any]:
             continue
         if OmegaConf.select(cfg, key) is not None and not OmegaConf.is_config(OmegaConf.select(cfg, key)):
             keys.append(key)
-    return {key: getattr(OmegaConf.select(cfg, key), "name", OmegaConf.select(cfg, key)) for key in keys}
+    return {key: _plain(OmegaConf.select(cfg, key)) for key in keys}
 
 
 def folder_name(cfg: DictConfig, overrides: list[str]) -> str:
-    """Such as `paper-lr_stage1=2e-05-3f9a0c51d2e4`: preset, what the command line set by value, run id."""
+    """Such as `paper-lr_stage1=2e-05-3f9a0c51d2e4`: preset, settings that the command line chose, run id."""
     words = [str(cfg.preset)]
     for override in sorted(overrides):
-        key, _, value = override.lstrip("+~").partition("=")
-        if key.split(".")[0] in (*UNLABELLED_OVERRIDES, "preset"):
-            continue
-        selected = OmegaConf.select(cfg, key) if "." in key or key == "seed" else None
-        value = value if selected is None or OmegaConf.is_config(selected) else str(getattr(selected, "name", selected))
-        words.append(f"{key.split('.')[-1]}={value.rsplit('/', 1)[-1]}")
+        key, _, option = override.lstrip("+~").partition("=")
+        if key.split(".")[0] not in (*UNLABELLED_OVERRIDES, *UNNAMED_NODES):
+            value = _plain(OmegaConf.select(cfg, key)) if "." in key else option
+            words.append(f"{key.split('.')[-1]}={value}")
     readable = "".join(c if c.isalnum() or c in "._=+-" else "_" for c in "-".join(words))[:FOLDER_LENGTH]
     return f"{readable}-{run_id(cfg)}"
+
+
+def _plain(value: Any) -> Any:
+    """An enum's name, any other value as it is."""
+    return getattr(value, "name", value)
 
 
 def register() -> None:

@@ -121,10 +121,10 @@ class Adaptation:
         model = self.initialised_model()
         if vocab.enabled:
             model = self.train(model, self.stage("stage1", "tables", vocab.stage1_steps, vocab.lr_stage1))
-            self.scores["stage1"] = self.upstream.score(model, self.upstream.target_tokenizer)
+            self.note("stage1", self.upstream.score(model, self.upstream.target_tokenizer))
             kind: training.Kind = "lora" if vocab.stage2_use_lora else "full"
             model = self.train(model, self.stage("stage2", kind, vocab.stage2_steps, vocab.lr_stage2))
-            self.scores["final"] = self.upstream.score(model, self.upstream.target_tokenizer)
+            self.note("final", self.upstream.score(model, self.upstream.target_tokenizer))
         if self.config.save_model:
             initialisation.save_model(model, self.upstream.target_tokenizer, self.job.path / "model")
         return self.summary(report)
@@ -134,20 +134,24 @@ class Adaptation:
         upstream, models = self.upstream, self.config.models
         model = upstream.model(models.source_model, models.gguf_file)
         origin = {"model": fingerprints.of_model(upstream.locate(models.source_model), models.gguf_file)}
-        self.scores["source"] = upstream.scores(origin, upstream.source_tokenizer, lambda: model)
+        self.note("source", upstream.scores(origin, upstream.source_tokenizer, lambda: model))
         facts = initialisation.replace_vocabulary(
             model, upstream.alignment, upstream.target_tokenizer, pad_to_multiple_of=models.pad_to_multiple_of
         )
         log.info("Tables: %s", ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items()))
         origin |= {"alignment": upstream.alignment_folder.name, "padding": models.pad_to_multiple_of}
-        self.scores["init"] = upstream.scores(origin, upstream.target_tokenizer, lambda: model)
+        self.note("init", upstream.scores(origin, upstream.target_tokenizer, lambda: model))
         if self.config.vocab.probe_steps > 0:
             settings = self.probe()
             origin |= {"probe": asdict(settings), "tokens": upstream.target_tokens_folder.name}
-            self.scores["probe"] = upstream.scores(
-                origin, upstream.target_tokenizer, lambda: self.train(model, settings), undo=model
-            )
+            scores = upstream.scores(origin, upstream.target_tokenizer, lambda: self.train(model, settings), undo=model)
+            self.note("probe", scores)
         return model
+
+    def note(self, stage: str, scores: dict[str, TextScore]) -> None:
+        """Keep the scores of a stage, and say them: a job that is stopped has said what it knew."""
+        self.scores[stage] = scores
+        log.info("%-6s  %s", stage, ", ".join(f"{name} {score.bits_per_byte:.4f}" for name, score in scores.items()))
 
     # --- stages
 

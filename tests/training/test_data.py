@@ -75,7 +75,9 @@ def test_each_pass_reads_each_sequence_once(available, batch_size, batches, worl
     read = [int(ranks[r][b][i]) for b in range(batches) for i in range(batch_size) for r in range(world_size)]
     for first in range(0, total, available):
         one_pass = read[first : first + available]
-        assert sorted(one_pass) == list(range(len(one_pass)))  # all, or in the last pass as far as it is read
+        assert len(set(one_pass)) == len(one_pass)
+        if not shuffle or len(one_pass) == available:
+            assert sorted(one_pass) == list(range(len(one_pass)))  # all, or in file order as far as it is read
     start = data.draw(st.integers(0, batches))
     assert list(order(**facts, total=total, world_size=world_size, start=start)) == ranks[0][start:]
 
@@ -88,6 +90,13 @@ def test_shuffling_differs_between_passes_and_seeds():
     assert first != other
     assert first != list(range(50))
     assert [first, second] == list(order(**long))
+
+
+def test_a_short_shuffled_stage_samples_the_whole_corpus():
+    (read,) = order(available=1000, total=100, batch_size=100, shuffle=True)
+    assert max(read) > 900
+    assert min(read) < 100
+    assert 350 < sum(read) / len(read) < 650
 
 
 def test_corpus_below_one_packed_batch(make_corpus, settings):

@@ -53,8 +53,9 @@ class PackedSequences(Dataset):
 class ReadingOrder(Sampler[list[int]]):
     """Lists of B sequence numbers, one per micro-batch of this process, for the whole stage.
 
-    `total` sequences are read, pass after pass over the `available` ones. In file order, or each pass in a permutation
-    of its own of what that pass reads. With several processes, each takes every `world_size`-th sequence.
+    `total` sequences are read, pass after pass over the `available` ones: in file order, or each pass in a permutation
+    of its own of the whole corpus, so that a short stage sees a sample of all of it and not its first documents.
+    With several processes, each takes every `world_size`-th sequence.
 
     Args:
         start: micro-batches that were already consumed; iteration begins behind them.
@@ -90,11 +91,10 @@ class ReadingOrder(Sampler[list[int]]):
             yield [int(passes[p // self.available][p % self.available]) for p in positions]
 
     def _pass(self, number: int) -> Sequence[int] | np.ndarray:
-        """The order in which pass `number` reads its sequences; the last pass may read only a part."""
-        count = min(self.available, self.total - number * self.available)
+        """The order in which pass `number` reads its sequences; a stage may end before a pass does."""
         if not self.shuffle:
-            return range(count)
-        return np.random.default_rng([self.seed, number]).permutation(count)
+            return range(self.available)
+        return np.random.default_rng([self.seed, number]).permutation(self.available)
 
 
 class StageData(pl.LightningDataModule):
