@@ -263,4 +263,4 @@ def test_labels_are_values():
 def test_a_folder_is_named_by_values_and_ends_with_the_run_id():
     overrides = ["preset=paper", "vocab.lr_stage1=0.00002"]
     cfg = config(*overrides)
-    assert identity.folder_name(cfg, overrides) == f"paper-lr_stage1=2e-05-{identity.run_id(cfg)}"
+    assert identity.folder_name(cfg, overrides) == f"paper-lr_stage1_2e-05-{identity.run_id(cfg)}"

@@ -44,6 +44,7 @@ def run(task: Task) -> None:
     schema.register()
     identity.register()
     quiet_start()
+    State.failed = False
     arguments = sys.argv[1:]
     State.command = " ".join(["python", Path(sys.argv[0]).name, *arguments])
     try:

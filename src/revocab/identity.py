@@ -72,14 +72,15 @@ def labels(cfg: DictConfig, overrides: list[str]) -> dict[str, Any]:
 
 
 def folder_name(cfg: DictConfig, overrides: list[str]) -> str:
-    """Such as `paper-lr_stage1=2e-05-3f9a0c51d2e4`: preset, settings that the command line chose, run id."""
+    """Such as `paper-lr_stage1_2e-05-3f9a0c51d2e4`: preset, settings that the command line chose, run id."""
     words = [str(cfg.preset)]
     for override in sorted(overrides):
         key, _, option = override.lstrip("+~").partition("=")
         if key.split(".")[0] not in (*UNLABELLED_OVERRIDES, *UNNAMED_NODES):
             value = _plain(OmegaConf.select(cfg, key)) if "." in key else option
-            words.append(f"{key.split('.')[-1]}={value}")
-    readable = "".join(c if c.isalnum() or c in "._=+-" else "_" for c in "-".join(words))[:FOLDER_LENGTH]
+            words.append(f"{key.split('.')[-1]}_{value}")
+    # no `=` in a name: Hydra could not take the folder as a value on its command line
+    readable = "".join(c if c.isalnum() or c in "._+-" else "_" for c in "-".join(words))[:FOLDER_LENGTH]
     return f"{readable}-{run_id(cfg)}"
 
 

@@ -101,6 +101,10 @@ class Upstream:
         """Whole documents of `evaluation.datasets`, by the stems of their files."""
         evaluated = self.config.evaluation
         names = [self.locate(name, "evaluation.datasets") for name in evaluated.datasets]
+        stems = [corpora.dataset_name(name) for name in names]
+        if len(set(stems)) < len(stems):
+            hint = f"The stems of these files are {', '.join(stems)}; rename one."
+            raise ConfigError("evaluation.datasets", evaluated.datasets, "files whose stems differ", hint)
         return {
             corpora.dataset_name(name): list(corpora.read_documents([name], text_field=evaluated.text_field))
             for name in names
@@ -110,6 +114,8 @@ class Upstream:
     def datasets(self) -> dict[str, list[str]]:
         """What every model is scored on: the same documents, in the order of their hashes, cut to the same length."""
         evaluated = self.config.evaluation
+        if not evaluated.enabled:
+            return {}
         given = self._given_datasets
         if not given:
             heldout = self.corpus.heldout

@@ -1,0 +1,242 @@
+"""The entry scripts as a user sees them: what a command prints, what it leaves, and what it says of bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from revocab import cli, pipeline
+
+ROOT = Path(__file__).parents[1]
+SMALL = [  # two steps a stage, a few short documents: seconds, and every step of the pipeline runs
+    "scale.step_factor=0.0008", "vocab.probe_steps=1", "vocab.max_seq_length=32", "vocab.gradient_accumulation=1",
+    "evaluation.max_samples=3", "evaluation.max_characters=120", "corpus.byte_budget=400000", "corpus.heldout_fraction=0.1", "vocab.bf16=false",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """One artifact cache for all tests: corpus, vectors and alignment are made once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, cache, capsys):
+    """Run an entry script in an empty folder; returns (exit code, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(script, *arguments, logger="none"):
+        task = {"train": pipeline.train, "align": pipeline.align, "evaluate": pipeline.evaluate}[script]
+        multirun = [a for a in arguments if a == "-m"]
+        rest = [a for a in arguments if a != "-m"]
+        given = [*multirun, *SMALL, f"logger={logger}", f"paths.cache_dir={cache}", *rest]
+        monkeypatch.setattr(sys, "argv", [f"{script}.py", *given])
+        with pytest.raises(SystemExit) as ended:
+            cli.run(task)
+        captured = capsys.readouterr()
+        return ended.value.code, captured.out, captured.err
+
+    return run
+
+
+def jobs(folder):
+    return sorted(path for path in folder.iterdir() if (path / "status.json").exists())
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_a_sweep_of_two_learning_rates_leaves_two_jobs_and_one_table(command, tmp_path):
+    code, out, err = command("train", "-m", "vocab.lr_stage1=2e-5,6.4e-4")
+    assert code == 0, err
+    (sweep,) = (tmp_path / "multirun").iterdir()
+    assert sweep.name.startswith("sweep-")
+    found = jobs(sweep)
+    assert len(found) == 2
+    for folder in found:
+        summary = read(folder / "summary.json")
+        assert folder.name.endswith(summary["run_id"])
+        assert set(summary["bpb"]["heldout"]) == {"source", "init", "probe", "stage1", "final"}
+        assert all(value > 0 for value in summary["bpb"]["heldout"].values())
+        assert summary["scale"]["step_factor"] == 0.0008
+        assert summary["stage1"]["steps"] == summary["stage2"]["steps"] == 2
+        counts = summary["alignment"]
+        total = counts["exact"] + counts["aligned"] + counts["fallback"] + counts["zero_initialised"]
+        assert total == counts["target_tokens"]
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert [(line["stage"], line["step"]) for line in lines] == [
+            ("stage1", 1), ("stage1", 2), ("stage2", 1), ("stage2", 2),
+        ]  # fmt: skip
+        assert read(folder / "status.json")["state"] == "completed"
+        assert (folder / "alignment_report.json").exists()
+        assert (folder / "config.yaml").exists()
+    rates = {read(folder / "summary.json")["labels"]["vocab.lr_stage1"] for folder in found}
+    assert rates == {2e-5, 6.4e-4}
+    assert len((sweep / "table.csv").read_text().splitlines()) == 3
+    assert "report.html" in out
+    for value in rates:
+        assert f"{value:g}" in out
+
+
+def test_jobs_that_differ_in_the_learning_rate_share_everything_before_it(command, tmp_path):
+    command("train", "-m", "vocab.lr_stage1=2e-5,6.4e-4")
+    first, second = (read(folder / "summary.json") for folder in jobs(next((tmp_path / "multirun").iterdir())))
+    for stage in ("source", "init", "probe"):
+        assert first["bpb"]["heldout"][stage] == second["bpb"]["heldout"][stage]
+    assert first["bpb"]["heldout"]["stage1"] != second["bpb"]["heldout"]["stage1"]
+
+
+def test_the_same_command_again_touches_nothing_that_is_finished(command, tmp_path):
+    command("train", "-m", "vocab.lr_stage1=2e-5,6.4e-4")
+    (sweep,) = (tmp_path / "multirun").iterdir()
+    before = {path: path.stat().st_mtime_ns for job in jobs(sweep) for path in job.rglob("*")}
+    code, out, _ = command("train", "-m", "vocab.lr_stage1=2e-5,6.4e-4")
+    assert code == 0
+    assert out.count("finished already") == 2
+    assert {path: path.stat().st_mtime_ns for job in jobs(sweep) for path in job.rglob("*")} == before
+
+
+def test_a_failing_job_leaves_the_others_alone_and_is_told(command, tmp_path):
+    code, out, err = command("train", "-m", "lora=r64", "vocab.lora_target_modules=[q_proj],[nowhere]")
+    assert code == 1
+    states = {read(job / "status.json")["state"] for job in jobs(next((tmp_path / "multirun").iterdir()))}
+    assert states == {"completed", "failed"}
+    assert "vocab.lora_target_modules" in err
+    assert "nowhere" in err
+    assert "Traceback" not in err
+    assert "failed" in out
+
+
+def test_a_single_run_can_save_its_model_and_evaluate_scores_it_alike(command, tmp_path):
+    code, _, err = command("train", "save_model=true")
+    assert code == 0, err
+    (folder,) = jobs(tmp_path / "outputs" / "train")
+    final = read(folder / "summary.json")["bpb"]["heldout"]["final"]
+    code, _, err = command("evaluate", f"evaluation.models=[{folder / 'model'}]")
+    assert code == 0, err
+    (scored,) = jobs(tmp_path / "outputs" / "evaluate")
+    scores = read(scored / "scores.json")["bpb"]["heldout"]
+    assert scores[str(folder / "model")]["value"] == pytest.approx(final, abs=1e-6)
+    for row in scores.values():
+        assert row["low"] <= row["value"] <= row["high"]
+        assert row["documents"] == 3
+
+
+def test_align_reports_every_token(command, tmp_path):
+    code, out, err = command("align", "alignment=exact")
+    assert code == 0, err
+    (folder,) = jobs(tmp_path / "outputs" / "align")
+    report = read(folder / "alignment_report.json")
+    assert report["exact"] + report["aligned"] + report["fallback"] + report["zero_initialised"] == 6144
+    assert "coverage" in out
+
+
+@pytest.mark.parametrize(
+    "method", ["mixed", "procrustes", "subtoken", "tokalign_paper", "tokalign_code", "exact", "mean", "random"]
+)
+def test_every_alignment_method_aligns_the_embedded_pair(command, method):
+    code, out, err = command("align", f"alignment={method}")
+    assert code == 0, err
+    assert "coverage" in out
+
+
+def test_wandb_gets_one_run_per_job_with_config_history_and_summary(command, tmp_path):
+    code, _, err = command("train", "-m", "vocab.lr_stage1=2e-5,6.4e-4", "vocab.enabled=true", logger="wandb_offline")
+    assert code == 0, err
+    (sweep,) = (tmp_path / "multirun").iterdir()
+    seen = set()
+    for job in jobs(sweep):
+        (run,) = [path for path in (job / "wandb").glob("offline-run-*") if path.is_dir()]
+        facts = leet(run)
+        seen.add(facts["config"]["vocab"]["lr_stage1"])
+        assert facts["exit_code"] == 0
+        summary = read(job / "summary.json")
+        assert facts["summary"]["bpb/heldout/final"] == pytest.approx(summary["bpb"]["heldout"]["final"])
+    assert seen == {2e-5, 6.4e-4}
+
+
+def leet(run):
+    """The run as W&B's own reader sees it."""
+    reader = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--summary", "--json", str(run)]
+    return json.loads(subprocess.run(reader, capture_output=True, text=True, check=True).stdout)
+
+
+BAD = {  # what a user got wrong: the command's words, and what the one line must name
+    "no such model folder or network": (["models.source_model=no/such-model"], ["no/such-model"]),
+    "no such tokenizer": (["models.target_tokenizer=no-such-folder"], ["no-such-folder"]),
+    "no such embedded asset": (["models.source_model=embedded:nothing"], ["embedded:nothing", "embedded:source_model"]),
+    "no corpus file": (["corpus=jsonl", "corpus.inputs=[missing.jsonl]"], ["missing.jsonl"]),
+    "corpus below one batch": (["vocab.batch_size=4000", "vocab.max_seq_length=512"], ["tokens", "batch"]),
+    "offset beyond the data": (
+        ["scale.keep_offset_share=false", "vocab.train_start_idx_stage2=1000000"],
+        ["vocab.train_start_idx_stage2", "1000000"],
+    ),
+    "zero steps": (["vocab.stage1_steps=0"], ["vocab.stage1_steps"]),
+    "a sequence longer than the model's positions": (["vocab.max_seq_length=4096"], ["vocab.max_seq_length", "512"]),
+    "no such LoRA module": (["lora=r64", "vocab.lora_target_modules=[nope]"], ["vocab.lora_target_modules", "nope"]),
+    "a GPU that is not there": (["trainer=gpu"], ["trainer.accelerator"]),
+    "no such method": (["alignment.method=magic"], ["magic", "mixed"]),
+    "no such data set": (["evaluation.datasets=[nowhere.jsonl]"], ["nowhere.jsonl"]),
+    "a data set twice": (["evaluation.datasets=[a/x.txt,b/x.txt]"], ["evaluation.datasets", "x"]),
+}
+
+
+@pytest.mark.parametrize("mistake", BAD)
+def test_a_mistake_is_answered_by_one_line(command, tmp_path, monkeypatch, mistake):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.txt").write_text("Some text.\n\nMore of it.\n")
+    words, named = BAD[mistake]
+    code, _, err = command("train", *words)
+    assert code == 1
+    assert "Traceback" not in err
+    lines = [line for line in err.splitlines() if line.startswith("Error: ")]
+    assert len(lines) == 1, err
+    for name in named:
+        assert name in lines[0]
+
+
+def test_a_killed_job_goes_on_and_ends_as_if_it_had_not_been_killed(command, tmp_path, cache):
+    words = ["scale.step_factor=0.0048", "trainer.checkpoint_every_steps=2", "vocab.batch_size=2"]
+    code, _, err = command("train", *words, "pipeline.run_root=whole")
+    assert code == 0, err
+    (whole,) = jobs(tmp_path / "whole" / "outputs" / "train")
+    arguments = [*SMALL, "logger=none", f"paths.cache_dir={cache}", *words, "pipeline.run_root=killed"]
+    process = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *arguments], cwd=tmp_path)
+    kill_after(process, tmp_path / "killed", stage="stage2", step=5)
+    code, _, err = command("train", *words, "pipeline.run_root=killed")
+    assert code == 0, err
+    (killed,) = jobs(tmp_path / "killed" / "outputs" / "train")
+    straight, resumed = read(whole / "summary.json"), read(killed / "summary.json")
+    assert resumed["bpb"] == straight["bpb"]
+    assert [resume["stage"] for resume in resumed["resumes"]] == ["stage2"]
+    for name in ("loss", "lr", "grad_norm"):
+        assert column(killed, name) == column(whole, name)
+
+
+def kill_after(process, root, stage, step):
+    """kill -9 once the job has logged that step."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the job ended before it could be killed"
+        for path in root.rglob("metrics.jsonl"):
+            lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+            if any(line["stage"] == stage and line["step"] >= step for line in lines):
+                os.kill(process.pid, signal.SIGKILL)
+                process.wait()
+                return
+        time.sleep(0.02)
+    raise AssertionError("the job never came so far")
+
+
+def column(job, name):
+    return [json.loads(line)[name] for line in (job / "metrics.jsonl").read_text().splitlines()]
