@@ -15,7 +15,8 @@ from revocab import cli, pipeline
 ROOT = Path(__file__).parents[1]
 SMALL = [  # two steps a stage, a few short documents: seconds, and every step of the pipeline runs
     "scale.step_factor=0.0008", "vocab.probe_steps=1", "vocab.max_seq_length=32", "vocab.gradient_accumulation=1",
-    "evaluation.max_samples=3", "evaluation.max_characters=120", "corpus.byte_budget=400000", "corpus.heldout_fraction=0.1", "vocab.bf16=false",
+    "evaluation.max_samples=3", "evaluation.max_characters=120", "corpus.byte_budget=400000",
+    "corpus.heldout_fraction=0.1", "vocab.bf16=false",
 ]  # fmt: skip
 
 
