@@ -20,6 +20,7 @@ from revocab.schema import Config
 from revocab.upstream import Upstream
 
 log = logging.getLogger(__name__)
+LARGE_MODEL = 1_000_000_000  # parameters
 
 
 def align(config: Config, job: JobFolder, labels: dict[str, Any], resolved: dict[str, Any]) -> float:
@@ -133,6 +134,8 @@ class Adaptation:
         """The source model with the target vocabulary; scored before, after, and after a probe that is thrown away."""
         upstream, models = self.upstream, self.config.models
         model = upstream.model(models.source_model, models.gguf_file)
+        if self.config.scale.name == "tiny" and model.num_parameters() > LARGE_MODEL:
+            log.warning("scale=tiny is made for the embedded model; for one of this size choose scale=small or full")
         origin = {"model": fingerprints.of_model(upstream.locate(models.source_model), models.gguf_file)}
         self.note("source", upstream.scores(origin, upstream.source_tokenizer, lambda: model))
         facts = initialisation.replace_vocabulary(
