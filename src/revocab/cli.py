@@ -3,6 +3,7 @@
 import copy
 import functools
 import hashlib
+import importlib.util
 import logging
 import math
 import os
@@ -21,11 +22,12 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from revocab import identity, schema
-from revocab.errors import ConfigError, RevocabError
+from revocab.errors import ConfigError, MissingDependencyError, RevocabError
 from revocab.runtime.job import JobFolder
 
 log = logging.getLogger(__name__)
 CONF = Path(__file__).parents[2] / "conf"
+LAUNCHER_PACKAGES = {"joblib": "joblib", "slurm": "submitit", "ray": "ray"}  # launcher: what it needs
 Task = Callable[[schema.Config, JobFolder, dict[str, Any], dict[str, Any]], float]
 
 
@@ -41,14 +43,13 @@ def run(task: Task) -> None:
 
     The exit code is 0 if all went well and 1 if a job failed or the configuration was refused.
     """
-    schema.register()
-    identity.register()
-    quiet_start()
+    prepare_process()
     State.failed = False
     arguments = sys.argv[1:]
     State.command = " ".join(["python", Path(sys.argv[0]).name, *arguments])
     try:
         check_groups(arguments)
+        check_launcher(arguments)
         sys.argv[1:] = [*name_sweep(arguments), f"hydra.job.name={Path(sys.argv[0]).stem}"]
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(functools.partial(job, task))()
     except RevocabError as error:
@@ -61,6 +62,13 @@ def run(task: Task) -> None:
 def fail(message: str) -> None:
     State.failed = True
     print(f"Error: {message}", file=sys.stderr)
+
+
+def prepare_process() -> None:
+    """What composing a config and running a job need; a launcher's worker calls it before it composes its job."""
+    schema.register()
+    identity.register()
+    quiet_start()
 
 
 def quiet_start() -> None:
@@ -77,8 +85,9 @@ def job(task: Task, cfg: DictConfig) -> float:
     """One job: returns the number that a sweeper minimises; nan where the job failed, for the others must go on."""
     overrides = list(HydraConfig.get().overrides.task)
     folder = JobFolder(path=Path(cfg.paths.output_dir), run_id=identity.run_id(cfg))
-    script = Path(sys.argv[0]).name
-    resolved = {**identity.container(cfg), "command": " ".join(["python", script, *map(shlex.quote, overrides)])}
+    words = [shlex.quote(word) for word in overrides if not word.startswith("launcher=")]
+    script = f"{HydraConfig.get().job.name}.py"  # sys.argv tells it only in the process that made the sweep
+    resolved = {**identity.container(cfg), "command": " ".join(["python", script, *words])}
     try:
         return task(to_typed(cfg), folder, identity.labels(cfg, overrides), resolved)
     except RevocabError as error:
@@ -145,13 +154,31 @@ def group_key(folder: Path) -> str | None:
     return keys.pop() if len(keys) == 1 else None
 
 
+def check_launcher(arguments: list[str]) -> None:
+    """Refuse a launcher without its package, or without jobs to launch.
+
+    Raises:
+        MissingDependencyError: with the command that installs it.
+        ConfigError: the command makes no sweep.
+    """
+    launcher = next((word.partition("=")[2] for word in arguments if word.startswith("launcher=")), "local")
+    if launcher not in LAUNCHER_PACKAGES:
+        return
+    package = LAUNCHER_PACKAGES[launcher]
+    if importlib.util.find_spec(package) is None:
+        raise MissingDependencyError(package, f"launcher={launcher}", f"pip install {package}")
+    if not any(word.startswith(("-", "experiment=")) for word in arguments):
+        raise ConfigError("launcher", launcher, "local for a single job", "Add -m: a launcher starts a sweep's jobs.")
+
+
 def name_sweep(arguments: list[str]) -> list[str]:
     """Give a sweep that has no name one made of its overrides, so that the same command finds its own work again."""
     multirun = "-m" in arguments or "--multirun" in arguments
     named = any(argument.startswith(("sweep_name=", "experiment=")) for argument in arguments)
     if not multirun or named:
         return arguments
-    overrides = sorted(argument for argument in arguments if "=" in argument)
+    launcher = ("launcher=", "hydra.launcher")  # jobs are the same wherever they run
+    overrides = sorted(argument for argument in arguments if "=" in argument and not argument.startswith(launcher))
     name = "sweep-" + hashlib.sha256("\n".join(overrides).encode()).hexdigest()[:8]
     return [*arguments, f"sweep_name={name}"]
 
@@ -172,11 +199,15 @@ class SweepCallback(Callback):
             return  # it does not compose: Hydra says so itself before the first job
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        from revocab.reporting import write_sweep
+        from revocab.reporting import collect, write_sweep
 
-        if HydraConfig.initialized() and config.hydra.job.name != "train":
-            return
         folder = Path(config.hydra.sweep.dir)
+        if config.hydra.job.name != "train":
+            if not State.failed:  # a launcher's workers said nothing to this process
+                for job in collect(folder):
+                    if job.state != "completed":
+                        fail(f"{job.name}: {job.state}: {job.error or 'no reason was left'}")
+            return
         sweep = write_sweep(folder)
         print(f"\n{sweep.table}\n\nReport: {sweep.report}")
         failed = [job for job in sweep.jobs if job.state != "completed"]
