@@ -26,7 +26,8 @@ LARGE_MODEL = 1_000_000_000  # parameters
 def align(config: Config, job: JobFolder, labels: dict[str, Any], resolved: dict[str, Any]) -> float:
     """Align the two vocabularies and leave `alignment_report.json`; returns the coverage."""
     begin(job, resolved)
-    report = Upstream(config).alignment_report
+    upstream = Upstream(config)
+    report = {**upstream.alignment_report, **upstream.terms_report}
     write_json(job.path / "alignment_report.json", report)
     job.write_status("completed")
     for key in ("target_tokens", "exact", "aligned", "fallback", "zero_initialised"):
@@ -116,7 +117,7 @@ class Adaptation:
 
     def run(self) -> dict[str, Any]:
         """Returns summary.json."""
-        report = self.upstream.alignment_report
+        report = {**self.upstream.alignment_report, **self.upstream.terms_report}
         write_json(self.job.path / "alignment_report.json", report)
         vocab = self.config.vocab
         model = self.initialised_model()
@@ -259,6 +260,7 @@ class Adaptation:
                 for name in self.upstream.datasets
             },
             "alignment": {key: value for key, value in report.items() if isinstance(value, int | float)},
+            "terms": self.upstream.terms,
             **stages,
             "qa": {},
             "checks": self.checks(stages, report),

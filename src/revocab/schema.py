@@ -100,14 +100,13 @@ class CorpusConfig:
 
 @dataclass
 class TermMining:
-    enabled: bool = False
-    top_k: int = 2000
-    min_frequency: int = 3
-    use_tfidf: bool = True
+    enabled: bool = False  # add terms of the corpus to the target tokenizer
+    top_k: int = 2000  # terms at most
+    min_frequency: int = 3  # occurrences in the corpus that a term must have
+    use_tfidf: bool = True  # false ranks by frequency
 
     def check(self) -> None:
         at_least(self, "term_mining", 1, "top_k", "min_frequency")
-        require(not self.enabled, "term_mining.enabled", self.enabled, "false", "Domain terms are not built yet.")
 
 
 @dataclass

@@ -67,8 +67,43 @@ class Upstream:
         return self.tokenizer(models.source_model, gguf_file=models.gguf_file)
 
     @cached_property
-    def target_tokenizer(self) -> PreTrainedTokenizerBase:
+    def given_target_tokenizer(self) -> PreTrainedTokenizerBase:
+        """As the config names it, without domain terms."""
         return self.tokenizer(self.config.models.target_tokenizer, "models.target_tokenizer")
+
+    @cached_property
+    def target_tokenizer(self) -> PreTrainedTokenizerBase:
+        """What the model is moved to: the given one, with domain terms where the config asks for them."""
+        if not self.config.term_mining.enabled:
+            return self.given_target_tokenizer
+        return vocabulary.load_tokenizer(str(self.terms_folder))
+
+    @cached_property
+    def terms_folder(self) -> Path:
+        """The target tokenizer with the terms of the corpus."""
+        settings = asdict(self.config.term_mining)
+        settings.pop("enabled")
+        given = self.given_target_tokenizer
+        key = {**settings, "corpus": self.corpus_folder.name, "tokenizer": fingerprints.of_tokenizer(given)}
+        return self.cache.get(
+            "terms", key, lambda folder: vocabulary.add_terms(folder, self.corpus.train, given, **settings)
+        )
+
+    @cached_property
+    def terms(self) -> dict[str, Any]:
+        """What was mined and added, and what it saves on the held-out sets; empty without domain terms."""
+        if not self.config.term_mining.enabled:
+            return {}
+        counts = json.loads((self.terms_folder / "terms.json").read_text(encoding="utf-8"))["counts"]
+        saved = vocabulary.token_savings(
+            self.given_target_tokenizer, self.target_tokenizer, self.datasets, counts["added"]
+        )
+        return {**counts, **saved}
+
+    @property
+    def terms_report(self) -> dict[str, Any]:
+        """`terms` as a part of a report that has it only where there are terms."""
+        return {"terms": self.terms} if self.terms else {}
 
     def model(self, name: str, gguf_file: str | None = None) -> PreTrainedModel:
         return initialisation.load_model(

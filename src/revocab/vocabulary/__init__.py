@@ -2,21 +2,29 @@
 
 Token strings of two tokenizers spell the same text differently (`▁the`, `Ġthe`). `spelling` knows the spellings,
 `surfaces` reads a whole vocabulary into one common form, `pairs` finds the tokens that two vocabularies share,
-`pieces` cuts the tokens of one into tokens of the other, and `tokenizing` turns a corpus into ids.
+`pieces` cuts the tokens of one into tokens of the other, and `tokenizing` turns a corpus into ids. `terms` finds words
+and phrases of a corpus that deserve a token, `extending` makes them tokens, and `domain` does both.
 """
 
+from revocab.vocabulary.domain import add_terms, token_savings
+from revocab.vocabulary.extending import extend_tokenizer
 from revocab.vocabulary.loading import load_tokenizer
 from revocab.vocabulary.pairs import exact_pairs, role_pairs
 from revocab.vocabulary.pieces import cut_into_pieces
 from revocab.vocabulary.surfaces import read_vocabulary
+from revocab.vocabulary.terms import mine_terms
 from revocab.vocabulary.tokenizing import document_marks, tokenize_corpus
 
 __all__ = [
+    "add_terms",
     "cut_into_pieces",
     "document_marks",
     "exact_pairs",
+    "extend_tokenizer",
     "load_tokenizer",
+    "mine_terms",
     "read_vocabulary",
     "role_pairs",
+    "token_savings",
     "tokenize_corpus",
 ]
