@@ -17,6 +17,7 @@ FOLDER_LENGTH = 96  # of the readable part of a job folder's name
 
 # What the comparison table varies, in its order: the labels of every job, whether chosen by name or by value.
 TABLE_SETTINGS = (
+    "term_mining.enabled",
     "embedding.backend",
     "alignment.method",
     "alignment.pivot_count",

@@ -43,8 +43,8 @@ def show_setting(job: Job, key: str) -> str:
 
 
 def names_of(keys: Sequence[str]) -> dict[str, str]:
-    """Short names: the last word of a dotted key, the whole key where two would be the same."""
-    last = [key.rsplit(".", 1)[-1] for key in keys]
+    """Short names: the last word of a dotted key that says something, the whole key where two would be the same."""
+    last = [key.removesuffix(".enabled").rsplit(".", 1)[-1] for key in keys]
     return {key: key if last.count(word) > 1 else word for key, word in zip(keys, last, strict=True)}
 
 
