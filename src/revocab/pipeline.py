@@ -69,7 +69,8 @@ def train(config: Config, job: JobFolder, labels: dict[str, Any], resolved: dict
         log.info("%s is finished already; nothing to do", job.path)
         return final_bpb(read_json(job.path / "summary.json") or {})
     begin(job, resolved)
-    log.info("Job %s: %s", job.run_id, ", ".join(f"{k.removesuffix('.enabled').split('.')[-1]} {v}" for k, v in labels.items()))
+    names = {key: key.removesuffix(".enabled").split(".")[-1] for key in labels}
+    log.info("Job %s: %s", job.run_id, ", ".join(f"{names[key]} {value}" for key, value in labels.items()))
     logger = reporting.make_logger(
         config.logger.kind.value,
         project=config.logger.project,

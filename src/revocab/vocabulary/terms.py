@@ -106,22 +106,23 @@ def mine_terms(
 def count_terms(documents: Iterable[str], *, max_entries: int = MAX_ENTRIES) -> TermCounts:
     """Occurrences and documents of every word and phrase.
 
-    Where there are more than `max_entries` of them, the rarest are forgotten, with a floor that rises by one each time
-    (as word2vec's phrase tool does, Mikolov et al. 2013): a count may then lack as many occurrences as the floor says.
+    Where there are more than `max_entries` of them, all counts are lowered by one until half as many are left (Misra
+    and Gries 1982): a count then lacks at most as many occurrences as it was lowered by, frequent terms stay.
     """
     occurrences: Counter[str] = Counter()
     holding: Counter[str] = Counter()
-    num_documents = floor = 0
+    num_documents = undercount = 0
     for document in track(documents, "mining terms"):
         num_documents += 1
         found = list(_terms(document))
         occurrences.update(found)
         holding.update(set(found))
-        while len(occurrences) > max_entries:
-            floor += 1
-            occurrences = Counter({term: count for term, count in occurrences.items() if count > floor})
+        if len(occurrences) > max_entries:
+            while len(occurrences) > max_entries // 2:
+                undercount += 1
+                occurrences = Counter({term: count - 1 for term, count in occurrences.items() if count > 1})
             holding = Counter({term: holding[term] for term in occurrences})
-    return TermCounts(occurrences=occurrences, documents=holding, num_documents=num_documents, undercount=floor)
+    return TermCounts(occurrences=occurrences, documents=holding, num_documents=num_documents, undercount=undercount)
 
 
 def _terms(text: str) -> Iterator[str]:
