@@ -300,7 +300,10 @@ class TrainerConfig:
     log_every_steps: int = 1
 
     def check(self) -> None:
-        at_least(self, "trainer", 1, "devices", "checkpoint_every_steps", "log_every_steps")
+        # Lightning starts the script once per device, and each would run the whole sweep
+        hint = "A job on several GPUs is not built; several jobs, each on its own, are: docs/scaling.md."
+        require(self.devices == 1, "trainer.devices", self.devices, "1", hint)
+        at_least(self, "trainer", 1, "checkpoint_every_steps", "log_every_steps")
         at_least(self, "trainer", 0, "num_workers")
 
 
