@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from revocab import cli, pipeline
 
@@ -145,6 +146,40 @@ def test_every_alignment_method_aligns_the_embedded_pair(command, method):
     code, out, err = command("align", f"alignment={method}")
     assert code == 0, err
     assert "coverage" in out
+
+
+def test_domain_terms_are_tokens_from_the_alignment_to_the_saved_model(command, tmp_path):
+    code, out, err = command("train", "terms=tfidf", "term_mining.top_k=50", "save_model=true")
+    assert code == 0, err
+    (folder,) = jobs(tmp_path / "outputs" / "train")
+    summary, report = read(folder / "summary.json"), read(folder / "alignment_report.json")
+    terms = summary["terms"]
+    assert terms["mined"] == terms["added"] == 50
+    assert terms["already_single"] > 0
+    assert terms["tokens_saved_per_term"] == terms["tokens_saved"] / 50
+    after = summary["bytes_per_token"]["heldout"]["target"]
+    assert after >= terms["bytes_per_token_before"]["heldout"]
+    assert report["terms"] == terms
+    assert summary["alignment"]["target_tokens"] == 6144 + 50
+    model = AutoModelForCausalLM.from_pretrained(folder / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    assert len(tokenizer) == model.config.vocab_size == 6144 + 50
+    assert len(model.get_input_embeddings().weight) == len(model.get_output_embeddings().weight) == 6144 + 50
+    for row in range(6144, 6144 + 50):
+        text = f"(({tokenizer.convert_ids_to_tokens(row).replace('▁', ' ')}, which"
+        assert row in tokenizer.encode(text)
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    code, _, err = command("evaluate", f"models.source_model={folder / 'model'}")
+    assert code == 0, err
+    (scored,) = jobs(tmp_path / "outputs" / "evaluate")
+    value = read(scored / "scores.json")["bpb"]["heldout"][str(folder / "model")]["value"]
+    assert value == pytest.approx(summary["bpb"]["heldout"]["final"], abs=1e-6)
+
+
+def test_a_sweep_shows_which_job_has_domain_terms(command):
+    code, out, err = command("train", "-m", "terms=none,tfidf", "term_mining.top_k=20", "vocab.enabled=false")
+    assert code == 0, err
+    assert "term_mining" in out
 
 
 def test_wandb_gets_one_run_per_job_with_config_history_and_summary(command, tmp_path):

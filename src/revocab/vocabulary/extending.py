@@ -42,8 +42,9 @@ def extend_tokenizer(tokenizer: "PreTrainedTokenizerBase", terms: Sequence[str],
     """Write a copy of the tokenizer that also has the terms into `folder`; load it with `load_tokenizer`.
 
     A term is emitted where a space (or the word start that a SentencePiece tokenizer gives to the beginning of a text)
-    stands before it, and no letter, digit or underscore after it; of several that fit the longest. Text without any
-    term is cut as before. Ids of old tokens stay; terms take the ids behind them, in their order.
+    stands before it and the word ends with it: no letter, digit or underscore follows, or the tokenizer's own patterns
+    cut there. Of several terms that fit the longest is emitted. Text without any term is cut as before. Ids of old
+    tokens stay; terms take the ids behind them, in their order.
 
     Returns:
         the terms that were added: those that the new tokenizer emits. Where a pre-tokenizer cannot be told to keep
