@@ -149,7 +149,7 @@ def test_every_alignment_method_aligns_the_embedded_pair(command, method):
 
 
 def test_domain_terms_are_tokens_from_the_alignment_to_the_saved_model(command, tmp_path):
-    code, out, err = command("train", "terms=tfidf", "term_mining.top_k=50", "save_model=true")
+    code, _, err = command("train", "terms=tfidf", "term_mining.top_k=50", "save_model=true")
     assert code == 0, err
     (folder,) = jobs(tmp_path / "outputs" / "train")
     summary, report = read(folder / "summary.json"), read(folder / "alignment_report.json")
