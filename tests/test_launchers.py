@@ -99,6 +99,15 @@ def test_a_single_job_is_not_launched(train, engine):
     assert "Add -m" in err
 
 
+def test_slurm_is_refused_where_there_is_none(train, monkeypatch, tmp_path):
+    monkeypatch.setitem(cli.LAUNCHER_PACKAGES, "slurm", "json")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    code, _, err = train("-m", "launcher=slurm", TWO_RATES)
+    assert code == 1
+    assert err.startswith("Error: hydra.launcher.cluster must be local")
+    assert len(err.splitlines()) == 1
+
+
 def test_equal_jobs_are_launched_once(train, engine, tmp_path):
     seen = []
     engine(lambda calls: [seen.append(call.run_id) or call() for call in calls])

@@ -177,11 +177,10 @@ class SubmititLauncher(ProcessLauncher):
 
     def run(self, calls: Sequence[Call]) -> list[JobReturn]:
         executor = self._executor()
-        local = self.settings.cluster == "local"
         log.info("%d jobs, %d at a time, by submitit (%s)", len(calls), self.settings.parallel, self.settings.cluster)
         jobs: list[Any] = []
         try:
-            if local:
+            if self.settings.cluster == "local":
                 self._queue(executor, calls, jobs)
             else:
                 with executor.batch():
@@ -189,12 +188,8 @@ class SubmititLauncher(ProcessLauncher):
                 log.info("Slurm has the jobs %s", ", ".join(job.job_id for job in jobs))
             return [done for call, job in zip(calls, jobs, strict=True) if (done := self._result(call, job))]
         except KeyboardInterrupt:
-            if local:
-                for job in jobs:
-                    job.cancel(check=False)
-            else:
-                log.warning("Slurm goes on with the jobs; scancel ends them. The table: python -m revocab.reporting %s",
-                            self.config.hydra.sweep.dir)  # fmt: skip
+            for job in jobs:
+                job.cancel(check=False)  # else they would go on beside those of the next command
             raise
 
     def _executor(self) -> Any:

@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -226,6 +227,9 @@ def check_jobs(config: DictConfig) -> None:
     """
     if config.sweep_name is None:
         raise ConfigError("sweep_name", None, "a name when an experiment makes a sweep", "Add sweep_name=NAME.")
+    if config.hydra.launcher.get("cluster") == "slurm" and not shutil.which("srun"):  # as submitit looks for it
+        hint = "Start it where Slurm's commands are, or add hydra.launcher.cluster=local."
+        raise ConfigError("hydra.launcher.cluster", "slurm", "local on a machine without Slurm", hint)
     names: dict[str, str] = {}
     for overrides in sweep_jobs(config):
         cfg = GlobalHydra.instance().config_loader().load_sweep_config(config, overrides)
