@@ -199,8 +199,10 @@ def test_the_post_processor_still_works(pair):
 
 def test_no_terms_change_nothing_and_a_token_that_is_there_is_no_new_one(byte_level, tmp_path):
     assert extend_tokenizer(byte_level, [], tmp_path) == []
-    assert len(load_tokenizer(str(tmp_path))) == len(byte_level)
-    assert extend_tokenizer(byte_level, ["zygote", "zygote"], tmp_path) == ["zygote"]
+    unchanged = load_tokenizer(str(tmp_path)).backend_tokenizer
+    assert json.loads(unchanged.to_str()) == json.loads(byte_level.backend_tokenizer.to_str())
+    assert single(byte_level, "heart")
+    assert extend_tokenizer(byte_level, ["zygote", "heart", "zygote"], tmp_path) == ["zygote"]
     assert len(load_tokenizer(str(tmp_path))) == len(byte_level) + 1
 
 

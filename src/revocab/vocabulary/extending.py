@@ -47,8 +47,8 @@ def extend_tokenizer(tokenizer: "PreTrainedTokenizerBase", terms: Sequence[str],
     tokens stay; terms take the ids behind them, in their order.
 
     Returns:
-        the terms that were added: those that the new tokenizer emits. Where a pre-tokenizer cannot be told to keep
-        a phrase together, phrases are left out.
+        the terms that were added: those that were no tokens yet and that the new tokenizer emits. Where a pre-tokenizer
+        cannot be told to keep a phrase together, phrases are left out.
 
     Raises:
         ModelError: not a BPE tokenizer.
@@ -62,7 +62,8 @@ def extend_tokenizer(tokenizer: "PreTrainedTokenizerBase", terms: Sequence[str],
     settings = folder / "tokenizer_config.json"
     # A class of its own may rebuild the pre-tokenizer on loading; this one takes tokenizer.json as it is.
     write_json(settings, {**json.loads(settings.read_text()), "tokenizer_class": "PreTrainedTokenizerFast"})
-    wanted = list(dict.fromkeys(terms))
+    known = tokenizer.get_vocab()
+    wanted = [term for term in dict.fromkeys(terms) if _spelled(term, spelling) not in known]
     while True:
         definition = extended_definition(tokenizer, spelling, wanted)
         write_text(folder / "tokenizer.json", json.dumps(definition, ensure_ascii=False))
@@ -88,21 +89,20 @@ def emitted_terms(tokenizer: "PreTrainedTokenizerBase", terms: Sequence[str]) ->
 
 
 def extended_definition(tokenizer: "PreTrainedTokenizerBase", spelling: Spelling, terms: Sequence[str]) -> dict:
-    """tokenizer.json with the terms."""
+    """tokenizer.json with the terms, none of which is a token yet."""
     definition = json.loads(tokenizer.backend_tokenizer.to_str())
+    if not terms:
+        return definition
     model = definition["model"]
     # On loading, the library numbers added tokens that the model does not know after the model's last.
     model["vocab"].update({token["content"]: token["id"] for token in definition["added_tokens"]})
     first = vocabulary_size(tokenizer)
-    entries = [entry for entry in (_spelled(term, spelling) for term in terms) if entry not in model["vocab"]]
+    model["vocab"].update({_spelled(term, spelling): first + rank for rank, term in enumerate(terms)})
     guard = [] if model.get("ignore_merges") else _guard(spelling, tokenizer)
-    model["vocab"].update({entry: first + rank for rank, entry in enumerate(entries)})
     model["ignore_merges"] = True
-    if terms:
-        pattern = terms_pattern(terms, spelling.mark if spelling.kind is Kind.SENTENCEPIECE else " ")
-        steps = _steps(definition["pre_tokenizer"])
-        steps = [*with_terms(steps, pattern, spelling), *guard]
-        definition["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
+    pattern = terms_pattern(terms, spelling.mark if spelling.kind is Kind.SENTENCEPIECE else " ")
+    steps = with_terms(_steps(definition["pre_tokenizer"]), pattern, spelling)
+    definition["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [*steps, *guard]}
     return definition
 
 
