@@ -81,6 +81,37 @@ def test_a_preset_is_its_column_of_the_table(preset):
     assert cfg.alignment.method == ("mixed" if preset == "best" else "tokalign_paper")
 
 
+CHANGES = sorted(path.stem for path in (CONF / "change").glob("*.yaml") if path.stem not in ("none", "paper", "optimal"))
+
+
+def settings_of(*overrides):
+    cfg = config(*overrides)
+    return {key: OmegaConf.select(cfg, key) for key in identity.TABLE_SETTINGS}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_moves_one_setting_from_paper_to_optimal(change):
+    paper, optimal, changed = (settings_of(f"change={name}") for name in ("paper", "optimal", change))
+    moved = [key for key in paper if changed[key] != paper[key]]
+    assert len(moved) == 1
+    assert changed[moved[0]] == optimal[moved[0]]
+
+
+def test_the_changes_are_all_that_tells_paper_from_optimal():
+    paper, optimal = settings_of("change=paper"), settings_of("change=optimal")
+    assert paper == settings_of("preset=paper")
+    assert optimal == settings_of("preset=optimal")
+    differing = {key for key in paper if paper[key] != optimal[key]}
+    moved = {key for change in CHANGES for key, value in settings_of(f"change={change}").items() if value != paper[key]}
+    assert moved == differing
+    swept = OmegaConf.load(CONF / "experiment" / "one_change_at_a_time.yaml").hydra.sweeper.params.change
+    assert set(swept.split(",")) == {*CHANGES, "paper", "optimal"}
+
+
+def test_the_command_line_wins_over_a_change():
+    assert config("change=lr_stage1", "lr_stage1=best").vocab.lr_stage1 == 2e-3
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_differs_between_scales_only_in_steps_factor_accumulation_and_length(preset):
     flat = {
@@ -101,7 +132,7 @@ def flatten(node, prefix=""):
     return flat
 
 
-SWITCHABLE = [g for g in GROUPS if g not in ("preset", "experiment", "launcher", "model", "corpus", "scale")]
+SWITCHABLE = [g for g in GROUPS if g not in ("preset", "change", "experiment", "launcher", "model", "corpus", "scale")]
 
 
 def option_numbered(group, number):
