@@ -198,11 +198,11 @@ class SubmititLauncher(ProcessLauncher):
         executor = submitit.AutoExecutor(
             folder=folder, cluster=settings.cluster, slurm_max_num_timeout=settings.max_timeouts
         )
+        gpus = self.gpus_by_trainer if settings.gpus is None else settings.gpus
         executor.update_parameters(
             name=str(self.config.sweep_name),
             nodes=1,
             tasks_per_node=1,  # one job is one process
-            gpus_per_node=self.gpus_by_trainer if settings.gpus is None else settings.gpus,
             cpus_per_task=settings.cpus,
             mem_gb=settings.memory_gb,
             timeout_min=settings.timeout_minutes,
@@ -210,6 +210,7 @@ class SubmititLauncher(ProcessLauncher):
             slurm_setup=list(settings.setup) or None,
             slurm_additional_parameters=dict(settings.slurm),
             **{f"slurm_{key}": settings[key] for key in ("partition", "account") if settings[key]},
+            **({"gpus_per_node": gpus} if gpus else {}),
         )
         return executor
 
@@ -223,9 +224,9 @@ class SubmititLauncher(ProcessLauncher):
     def _result(self, call: Call, job: Any) -> JobReturn | None:
         try:
             return job.result()
-        except importlib.import_module("submitit.core.utils").UncompletedJobError as error:
+        except importlib.import_module("submitit.core.utils").UncompletedJobError:
             # its subclass FailedJobError says that the job raised, which only a bug makes it do
-            call.write_off(f"{str(error).splitlines()[0]} Log: {job.paths.stderr}")
+            call.write_off(f"its process ended without a result (submitit says {job.state}). Log: {job.paths.stderr}")
             return None
 
 
