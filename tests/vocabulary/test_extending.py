@@ -10,8 +10,16 @@ import pytest
 from tokenizers import AddedToken, Regex, decoders, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from revocab.corpus import read_documents
 from revocab.errors import ModelError
-from revocab.vocabulary import cut_into_pieces, exact_pairs, extend_tokenizer, load_tokenizer, read_vocabulary
+from revocab.vocabulary import (
+    cut_into_pieces,
+    exact_pairs,
+    extend_tokenizer,
+    load_tokenizer,
+    mine_terms,
+    read_vocabulary,
+)
 from revocab.vocabulary.extending import GPT2_PATTERN
 
 ASSETS = Path(__file__).parents[2] / "src" / "revocab" / "assets"
@@ -223,3 +231,26 @@ def test_phrases_that_a_pre_tokenizer_cuts_are_left_out(byte_level, tmp_path):
 def test_other_kinds_are_refused_in_one_line(kind, request, tmp_path):
     with pytest.raises(ModelError, match=r"BPE tokenizers only.*terms=none"):
         extend_tokenizer(request.getfixturevalue(kind), ["zygote"], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REAL)
+def test_terms_mined_from_real_text_are_emitted_in_it_and_in_other_text_nothing_changes(name, tmp_path):
+    data = os.environ.get("REVOCAB_DATA")
+    if not data:
+        pytest.skip("REVOCAB_DATA names no folder")
+    before = load_tokenizer(str(Path(data) / "tokenizers" / name))
+    domain, general = (list(read_documents([f"{data}/{kind}.heldout.jsonl.zst"])) for kind in ("bio", "general"))
+    mined = mine_terms(domain, before, top_k=500, min_frequency=3)
+    terms = [term.text for term in mined.terms]
+    assert extend_tokenizer(before, terms, tmp_path) == terms
+    after = load_tokenizer(str(tmp_path))
+    emitted = set()
+    for text in [*domain, *general]:
+        old, new = ids(before, text), ids(after, text)
+        assert decode(after, new) == decode(before, old)
+        emitted |= set(new)
+        if not any(each >= len(before) for each in new):
+            assert new == old
+    unused = set(range(len(before), len(after))) - emitted
+    assert len(unused) < 0.1 * len(terms)  # longer or overlapping terms cover these wherever they occur
