@@ -8,7 +8,9 @@ Three properties of fastText 0.9.3 shape this file:
 - It cuts lines at 1,024 words and goes on with the rest as a new line: nothing is lost but the windows across the cut.
 """
 
+import logging
 import os
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +22,8 @@ from revocab.errors import ConfigError, DataError, MissingDependencyError
 from revocab.runtime.progress import track
 from revocab.vectors.cores import available_cores
 from revocab.vectors.occurrences import frequent_tokens, token_counts
+
+log = logging.getLogger(__name__)
 
 LEAST_THREADS = 10
 END_OF_LINE = "</s>"  # fastText adds it to every line as a word of its own
@@ -62,6 +66,7 @@ def fasttext_vectors(
     kept = frequent_tokens(tokens, counts_V, min_count)
     threads = max(threads, threads_that_fill(len(kept), dim), threads_that_fill(len(kept) + 1, dim))  # with </s>
     text = work_folder / f"tokens.{os.getpid()}.txt"
+    log.info("fastText: %d epochs of %d tokens on %d threads; this may take long", epochs, len(tokens.tokens), threads)
     try:
         _write_words(tokens, text)
         model = fasttext.train_unsupervised(
@@ -76,7 +81,7 @@ def fasttext_vectors(
             maxn=0,
             bucket=0,
             thread=threads,
-            verbose=0,
+            verbose=2 if sys.stderr.isatty() else 0,  # its own bar, with the time that is left
         )
     finally:
         text.unlink(missing_ok=True)
