@@ -81,7 +81,7 @@ def test_a_preset_is_its_column_of_the_table(preset):
     assert cfg.alignment.method == ("mixed" if preset == "best" else "tokalign_paper")
 
 
-CHANGES = sorted(path.stem for path in (CONF / "change").glob("*.yaml") if path.stem not in ("none", "paper", "optimal"))
+CHANGES = sorted({path.stem for path in (CONF / "change").glob("*.yaml")} - {"none", "paper", "optimal"})
 
 
 def settings_of(*overrides):
