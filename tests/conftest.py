@@ -7,6 +7,12 @@ os.environ.setdefault("WANDB_MODE", "offline")
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from hypothesis import settings
+
+# The same examples in every run: a change that passes passes again. HYPOTHESIS_PROFILE=explore looks for new ones.
+settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("explore", max_examples=500)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from revocab.alignment import Problem, Settings, align, methods, needs_vectors, report
@@ -116,7 +116,7 @@ def renumber(problem, source_order, target_order):
 
 
 @pytest.mark.parametrize("method", ["exact", "mean", "subtoken", "tokalign_paper", "procrustes", "mixed"])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(data=st.data())
 def test_other_ids_for_the_same_tokens_permute_w(make_problem, method, data):
     problem = data.draw(problems(make_problem))

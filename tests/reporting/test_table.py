@@ -44,9 +44,9 @@ def test_a_job_without_a_word_of_a_setting_differs_in_nothing(tmp_path, make_job
 
 
 def test_equal_last_words_of_keys_are_told_apart(tmp_path, make_job):
-    make_job(tmp_path / "a", labels={"vocab.enabled": True, "corpus.enabled": True})
-    make_job(tmp_path / "b", labels={"vocab.enabled": False, "corpus.enabled": False})
-    assert "| vocab.enabled | corpus.enabled |" in to_markdown(collect(tmp_path))
+    make_job(tmp_path / "a", labels={"embedding.window": 5, "vocab.window": 5})
+    make_job(tmp_path / "b", labels={"embedding.window": 2, "vocab.window": 2})
+    assert "| embedding.window | vocab.window |" in to_markdown(collect(tmp_path))
 
 
 def test_separating_settings_are_as_few_as_tell_jobs_apart(tmp_path, make_job):

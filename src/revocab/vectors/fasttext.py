@@ -25,7 +25,6 @@ from revocab.vectors.occurrences import frequent_tokens, token_counts
 
 log = logging.getLogger(__name__)
 
-log = logging.getLogger(__name__)
 LEAST_THREADS = 10
 END_OF_LINE = "</s>"  # fastText adds it to every line as a word of its own
 DOCUMENTS_AT_ONCE = 10_000
