@@ -1,5 +1,6 @@
 """Tokenizers that load, and one line each for those that do not."""
 
+import json
 import time
 
 import huggingface_hub
@@ -23,6 +24,17 @@ def refusal(name, **options) -> str:
     assert time.perf_counter() - start < 5
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+@pytest.mark.parametrize("model_type", ["qwen2", "llama", "mistral"])
+def test_a_models_folder_loads_the_tokenizer_that_is_in_it(tmp_path, sentencepiece, model_type):
+    sentencepiece.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    loaded = load_tokenizer(str(tmp_path))
+    text = "the cats sit on 2024 mats, don't they"
+    assert loaded(text, add_special_tokens=False).input_ids == sentencepiece(text, add_special_tokens=False).input_ids
+    assert len(loaded) == len(sentencepiece)
+    assert loaded.eos_token_id == sentencepiece.eos_token_id
 
 
 def test_a_folder_loads_as_it_was_saved(folder, byte_level):

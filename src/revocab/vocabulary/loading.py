@@ -1,5 +1,6 @@
 """Tokenizers from a local folder, the Hub or a GGUF file; whatever fails, fails within seconds and in one line."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ from revocab.runtime.hub import hub_reachable
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+log = logging.getLogger(__name__)
+PROBE_TEXT = "The cats don't sit on 2024 mats; naïve β-carotene,\n  two spaces and 12,345.67 µg/mL."
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
 SENTENCEPIECE_FILES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 
@@ -34,6 +37,8 @@ def load_tokenizer(
     if name and folder.is_dir():
         _check_folder(folder, gguf_file)
         tokenizer = _load(str(folder), gguf_file, trust_remote_code, offline=True)
+        if gguf_file is None and not trust_remote_code:
+            tokenizer = _as_saved(folder, tokenizer)
     elif _looks_like_path(name):
         raise ModelError(f"There is no folder {name!r}. Name a folder with a tokenizer.json, or a Hub id owner/name.")
     else:
@@ -97,6 +102,27 @@ def _load(name: str, gguf_file: str | None, trust_remote_code: bool, *, offline:
     if tokenizer is None:
         raise ModelError(f"{name} holds no tokenizer that transformers knows. Name a folder with a tokenizer.json.")
     return tokenizer
+
+
+def _as_saved(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerBase":
+    """The tokenizer, or the plain class where it cuts text otherwise than the folder's tokenizer.json.
+
+    For some model types (qwen2) transformers takes the class of the model and not the one that was saved, and builds
+    its rules anew around the saved vocabulary.
+    """
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    if not (folder / "tokenizer.json").is_file():
+        return tokenizer
+    saved = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    if (
+        tokenizer(PROBE_TEXT, add_special_tokens=False).input_ids
+        == saved.encode(PROBE_TEXT, add_special_tokens=False).ids
+    ):
+        return tokenizer
+    log.info("%s: read as its tokenizer.json says, which transformers' class for this model type does not", folder)
+    return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
 def _reason(name: str, error: Exception, *, offline: bool) -> str:
