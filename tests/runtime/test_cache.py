@@ -48,7 +48,7 @@ def test_other_inputs_are_another_artifact(tmp_path, builds):
     assert builds.calls == 3
 
 
-@pytest.mark.parametrize("damage", ["cut off", "missing file", "no manifest", "broken manifest"])
+@pytest.mark.parametrize("damage", ["cut off", "missing file", "no manifest", "broken manifest", "other manifest"])
 def test_a_damaged_artifact_is_made_again_and_others_are_kept(tmp_path, builds, caplog, damage):
     cache = Cache(tmp_path)
     entry = cache.get("thing", INPUTS, builds)
@@ -60,7 +60,7 @@ def test_a_damaged_artifact_is_made_again_and_others_are_kept(tmp_path, builds, 
     elif damage == "no manifest":
         (entry / "manifest.json").unlink()
     else:
-        (entry / "manifest.json").write_text("{")
+        (entry / "manifest.json").write_text("{" if damage == "broken manifest" else "[]")
     assert not is_whole(entry)
     assert cache.get("thing", INPUTS, builds) == entry
     assert (entry / "data.bin").read_bytes() == b"12345"

@@ -93,9 +93,9 @@ class Cache:
 
 
 def is_whole(entry: Path) -> bool:
-    """Whether the entry has its manifest and every file in it the size that the manifest says."""
+    """Whether the entry has its manifest and every file in it the size that the manifest says (contents are trusted)."""
     try:
         files = json.loads((entry / MANIFEST).read_text())["files"]
         return all((entry / name).stat().st_size == size for name, size in files.items())
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # gone, or no manifest of ours
         return False
