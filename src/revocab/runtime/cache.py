@@ -93,7 +93,7 @@ class Cache:
 
 
 def is_whole(entry: Path) -> bool:
-    """Whether the entry has its manifest and every file in it the size that the manifest says (contents are trusted)."""
+    """Whether the manifest is there and every file has the size that it says; contents are trusted."""
     try:
         files = json.loads((entry / MANIFEST).read_text())["files"]
         return all((entry / name).stat().st_size == size for name, size in files.items())
