@@ -271,7 +271,7 @@ def test_the_run_id_is_made_of_values_not_of_options():
     assert identity.run_id(by_option) != identity.run_id(config("lr_stage1=optimal"))
 
 
-@pytest.mark.parametrize("override", ["logger=none", "paths.cache_dir=elsewhere", "pipeline.max_retries=3"])
+@pytest.mark.parametrize("override", ["logger=none", "paths.cache_dir=elsewhere", "pipeline.run_root=elsewhere"])
 def test_where_and_how_a_job_runs_is_not_its_identity(override):
     assert identity.run_id(config()) == identity.run_id(config(override))
 

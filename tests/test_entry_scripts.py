@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from revocab import cli, pipeline
@@ -102,6 +104,23 @@ def test_the_same_command_again_touches_nothing_that_is_finished(command, tmp_pa
     assert code == 0
     assert out.count("finished already") == 2
     assert {path: path.stat().st_mtime_ns for job in jobs(sweep) for path in job.rglob("*")} == before
+
+
+def test_a_job_of_an_experiment_is_reproduced_alone_by_its_own_command(command, tmp_path):
+    words = ["experiment=comparison_table", "preset=paper,best"]
+    code, _, err = command("train", "-m", *words)
+    assert code == 0, err
+    sweep = tmp_path / "multirun" / "comparison_table"
+    table = (sweep / "table.csv").read_text()
+    for job in jobs(sweep):
+        own = shlex.split(yaml.safe_load((job / "config.yaml").read_text())["command"])
+        code, _, err = command("train", *own[2:])
+        assert code == 0, err
+    alone = jobs(tmp_path / "outputs" / "train")
+    assert {read(job / "summary.json")["run_id"] for job in alone} == {
+        read(job / "summary.json")["run_id"] for job in jobs(sweep)
+    }
+    assert (sweep / "table.csv").read_text() == table
 
 
 def test_a_failing_job_leaves_the_others_alone_and_is_told(command, tmp_path):

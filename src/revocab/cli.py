@@ -86,9 +86,7 @@ def job(task: Task, cfg: DictConfig) -> float:
     """One job: returns the number that a sweeper minimises; nan where the job failed, for the others must go on."""
     overrides = list(HydraConfig.get().overrides.task)
     folder = JobFolder(path=Path(cfg.paths.output_dir), run_id=identity.run_id(cfg))
-    words = [shlex.quote(word) for word in overrides if not word.startswith("launcher=")]
-    script = f"{HydraConfig.get().job.name}.py"  # sys.argv tells it only in the process that made the sweep
-    resolved = {**identity.container(cfg), "command": " ".join(["python", script, *words])}
+    resolved = {**identity.container(cfg), "command": own_command(overrides)}
     try:
         return task(to_typed(cfg), folder, identity.labels(cfg, overrides), resolved)
     except RevocabError as error:
@@ -102,6 +100,15 @@ def job(task: Task, cfg: DictConfig) -> float:
         State.failed = True
         log.exception("This is a bug in revocab, or in a library that it uses:")
     return math.nan
+
+
+def own_command(overrides: list[str]) -> str:
+    """The command that runs this job alone, also where an experiment would make a sweep of it again."""
+    words = [shlex.quote(word) for word in overrides if not word.startswith("launcher=")]
+    if any(word.startswith("experiment=") for word in overrides):
+        words.append("hydra.mode=RUN")
+    script = f"{HydraConfig.get().job.name}.py"  # sys.argv tells it only in the process that made the sweep
+    return " ".join(["python", script, *words])
 
 
 def to_typed(cfg: DictConfig) -> schema.Config:

@@ -283,11 +283,6 @@ class Limits:
 @dataclass
 class PipelineConfig:
     run_root: str = "."  # multirun/ and outputs/ are made here
-    max_retries: int = 1
-    retry_backoff: float = 5.0  # seconds
-
-    def check(self) -> None:
-        at_least(self, "pipeline", 0, "max_retries", "retry_backoff")
 
 
 @dataclass
