@@ -186,11 +186,12 @@ def test_a_preset_leaves_data_compute_and_logging_alone(preset):
         ("trainer.devices=0", "trainer.devices"),
         ("evaluation.max_samples=0", "evaluation.max_samples"),
         ("seed=-1", "seed"),
+        ("vocab.enabled=false baseline=source_cpt", "baseline"),
     ],
 )
 def test_a_value_out_of_range_names_key_and_value(override, key):
     with pytest.raises(ConfigError) as raised:
-        typed(override)
+        typed(*override.split())
     assert raised.value.key == key
     assert repr(raised.value.value) in str(raised.value)
 

@@ -9,11 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from revocab import cli, pipeline
+from revocab import cli, pipeline, training
 
 ROOT = Path(__file__).parents[1]
 SMALL = [  # two steps a stage, a few short documents: seconds, and every step of the pipeline runs
@@ -94,6 +95,55 @@ def test_jobs_that_differ_in_the_learning_rate_share_everything_before_it(comman
     for stage in ("source", "init", "probe"):
         assert first["bpb"]["heldout"][stage] == second["bpb"]["heldout"][stage]
     assert first["bpb"]["heldout"]["stage1"] != second["bpb"]["heldout"]["stage1"]
+
+
+def test_the_baseline_reads_as_many_bytes_and_is_trained_once_for_a_sweep(command, tmp_path, monkeypatch):
+    trained = []
+    original = training.train_stage
+
+    def counted(model, tokens, settings, *arguments, **others):
+        trained.append(settings.name)
+        return original(model, tokens, settings, *arguments, **others)
+
+    monkeypatch.setattr(training, "train_stage", counted)
+    cache = tmp_path / "cache"
+    words = ["baseline=source_cpt", "vocab.lr_stage1=2e-5,6.4e-4", f"paths.cache_dir={cache}"]
+    code, out, err = command("train", "-m", *words)
+    assert code == 0, err
+    assert [name for name in trained if name != "probe"] == ["stage1", "stage2", "source_cpt", "stage1", "stage2"]
+    (sweep,) = (tmp_path / "multirun").iterdir()
+    first, second = (read(folder / "summary.json") for folder in jobs(sweep))
+    assert first["baseline"] == second["baseline"]
+    assert first["bpb"]["heldout"]["source_cpt"] == second["bpb"]["heldout"]["source_cpt"]
+    assert first["bpb"]["heldout"]["source_cpt"] != first["bpb"]["heldout"]["source"]
+    assert first["perplexity"]["heldout"]["source_cpt"] > 1
+    record = first["baseline"]
+    sizes = [read(path) for path in cache.glob("tokens/*/tokens.json")]
+    counts = [len(np.memmap(path, "uint16", "r")) for path in cache.glob("tokens/*/tokens.bin")]
+    source, target = sorted(size["text_bytes"] / count for size, count in zip(sizes, counts, strict=True))
+    read_by_the_stages = (first["stage1"]["tokens"] + first["stage2"]["tokens"]) * target
+    step = 4 * 32 * source  # bytes
+    assert abs(record["bytes"] - read_by_the_stages) <= step / 2 + 1
+    assert record["bytes"] == pytest.approx(record["tokens"] * source, abs=1)
+    assert record["tokens"] == record["steps"] * 4 * 32
+    assert record["kind"] == "full"
+    assert record["trainable_parameters"] < first["stage2"]["trainable_parameters"]  # its vocabulary is smaller
+    assert "source CPT" in out
+    assert "| source CPT |" in (sweep / "table.md").read_text()
+    assert "bpb.heldout.source_cpt" in (sweep / "table.csv").read_text().splitlines()[0]
+    assert "source CPT" in (sweep / "report.html").read_text()
+    assert not list(sweep.glob("*/checkpoints/source_cpt"))
+
+
+def test_the_baseline_of_adapters_is_trained_by_adapters(command, tmp_path):
+    code, _, err = command("train", "baseline=source_cpt", "lora=r64", "vocab.lora_r=2")
+    assert code == 0, err
+    (folder,) = jobs(tmp_path / "outputs" / "train")
+    summary = read(folder / "summary.json")
+    assert summary["baseline"]["kind"] == "lora"
+    assert summary["baseline"]["trainable_parameters"] == summary["stage2"]["trainable_parameters"]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert {line["stage"] for line in lines} == {"stage1", "stage2"}  # of the job's own training alone
 
 
 def test_the_same_command_again_touches_nothing_that_is_finished(command, tmp_path):

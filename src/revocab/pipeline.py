@@ -2,21 +2,23 @@
 
 import logging
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import yaml
 from transformers import PreTrainedModel
 
 from revocab import evaluation, initialisation, reporting, training
-from revocab.artifacts import StageRecord, TextScore
+from revocab.artifacts import StageRecord, TextScore, TokenizedCorpus
 from revocab.errors import ConfigError
 from revocab.runtime import fingerprints, seeds
 from revocab.runtime.files import disk_errors, write_json, write_text
 from revocab.runtime.hardware import device_name, package_versions
 from revocab.runtime.job import JobFolder, read_json
-from revocab.schema import Config
+from revocab.schema import Baseline, Config
 from revocab.upstream import Upstream
 
 log = logging.getLogger(__name__)
@@ -106,14 +108,20 @@ def final_bpb(summary: Mapping[str, Any]) -> float:
     return float(sets[0]["final"]) if sets and sets[0].get("final") is not None else math.nan
 
 
+def bytes_per_token(tokens: TokenizedCorpus) -> float:
+    """Of the training corpus, the marks between documents counted as tokens: what a step reads, in bytes."""
+    return tokens.text_bytes / len(tokens.tokens)
+
+
 class Adaptation:
     """One job of train.py: every score and record on the way from the source model to the adapted one."""
 
     def __init__(self, config: Config, job: JobFolder, labels: dict[str, Any], loggers: Sequence[Any]) -> None:
         self.config, self.job, self.labels, self.loggers = config, job, labels, loggers
         self.upstream = Upstream(config)
-        self.scores: dict[str, dict[str, TextScore]] = {}  # by stage: source, init, probe, stage1, final
+        self.scores: dict[str, dict[str, TextScore]] = {}  # by stage: source, init, probe, stage1, final, source_cpt
         self.records: dict[str, StageRecord] = {}
+        self.baseline: dict[str, Any] = {}  # record of source_cpt, where the config asks for it
         self.resumes: list[dict[str, Any]] = []
 
     def run(self) -> dict[str, Any]:
@@ -130,6 +138,9 @@ class Adaptation:
             self.note("final", self.upstream.score(model, self.upstream.target_tokenizer))
         if self.config.save_model:
             initialisation.save_model(model, self.upstream.target_tokenizer, self.job.path / "model")
+        del model  # the baseline needs its memory
+        if self.config.baseline is Baseline.source_cpt:
+            self.train_source()
         return self.summary(report)
 
     def initialised_model(self) -> PreTrainedModel:
@@ -152,6 +163,25 @@ class Adaptation:
             scores = upstream.scores(origin, upstream.target_tokenizer, lambda: self.train(model, settings), undo=model)
             self.note("probe", scores)
         return model
+
+    def train_source(self) -> None:
+        """The baseline: the source model trained on as many bytes with its own tokenizer; jobs that agree share it."""
+        upstream, models = self.upstream, self.config.models
+        settings = self.source_cpt()
+
+        def trained() -> tuple[PreTrainedModel, dict[str, Any]]:
+            model = self.train(upstream.model(models.source_model, models.gguf_file), settings)
+            record = self.records.pop(settings.name).as_dict()
+            return model, record | {"bytes": round(record["tokens"] * bytes_per_token(upstream.source_tokens))}
+
+        origin = {
+            "model": fingerprints.of_model(upstream.locate(models.source_model), models.gguf_file),
+            "tokens": upstream.source_tokens_folder.name,
+            "source_cpt": asdict(replace(settings, checkpoint_every=0, log_every=1)),  # these change no weight
+        }
+        scores, self.baseline = upstream.scores_and_record(origin, upstream.source_tokenizer, trained)
+        self.note("source_cpt", scores)
+        shutil.rmtree(self.stage_folder(settings.name), ignore_errors=True)  # the cache has what is needed of it
 
     def note(self, stage: str, scores: dict[str, TextScore]) -> None:
         """Keep the scores of a stage, and say them: a job that is stopped has said what it knew."""
@@ -185,6 +215,15 @@ class Adaptation:
             log_every=trainer.log_every_steps,
         )
 
+    def source_cpt(self) -> training.StageSettings:
+        """As stage 2, from the corpus's first document on, for the bytes of both stages."""
+        vocab, factor = self.config.vocab, self.config.scale.step_factor
+        kind: training.Kind = "lora" if vocab.stage2_use_lora else "full"
+        settings = self.stage("source_cpt", kind, 1, vocab.lr_stage2)
+        steps = sum(max(1, round(nominal * factor)) for nominal in (vocab.stage1_steps, vocab.stage2_steps))
+        ratio = bytes_per_token(self.upstream.target_tokens) / bytes_per_token(self.upstream.source_tokens)
+        return replace(settings, steps=max(1, round(steps * ratio)))
+
     def probe(self) -> training.StageSettings:
         """The same short run for every initialisation: tables only, its own cosine, no weight decay."""
         vocab = self.config.vocab
@@ -212,7 +251,9 @@ class Adaptation:
     def train(self, model: PreTrainedModel, settings: training.StageSettings) -> PreTrainedModel:
         """Run one stage; a probe leaves no trace but its score."""
         probe = settings.name == "probe"
-        folder = None if probe else self.job.path / "checkpoints" / settings.name
+        folder = None if probe else self.stage_folder(settings.name)
+        source = settings.name == "source_cpt"
+        kept = not (probe or source)  # metrics of what other jobs share would be in one of them alone
         log.info(
             "%s: %s, %d steps of %d x %d x %d tokens, learning rate %g",
             settings.name, settings.kind, settings.steps, settings.gradient_accumulation, settings.batch_size,
@@ -220,17 +261,20 @@ class Adaptation:
         )  # fmt: skip
         model, record = training.train_stage(
             model,
-            self.upstream.target_tokens,
+            self.upstream.source_tokens if source else self.upstream.target_tokens,
             settings,
             self.hardware(),
             folder=folder,
-            metrics_path=None if probe else self.job.path / "metrics.jsonl",
-            loggers=() if probe else self.loggers,
+            metrics_path=self.job.path / "metrics.jsonl" if kept else None,
+            loggers=self.loggers if kept else (),
         )
         if folder is not None:
             self.records[settings.name] = record
             self.resumes += [{"stage": settings.name, "step": step} for step in training.resumed_from(folder)]
         return model
+
+    def stage_folder(self, stage: str) -> Path:
+        return self.job.path / "checkpoints" / stage
 
     def hardware(self) -> training.Hardware:
         trainer = self.config.trainer
@@ -244,7 +288,7 @@ class Adaptation:
     # --- summary
 
     def summary(self, report: Mapping[str, Any]) -> dict[str, Any]:
-        stages = {name: record.as_dict() for name, record in self.records.items()}
+        stages: dict[str, Any] = {name: record.as_dict() for name, record in self.records.items()}
         target = self.scores["init"]
         return {
             "run_id": self.job.run_id,
@@ -263,6 +307,7 @@ class Adaptation:
             "alignment": {key: value for key, value in report.items() if isinstance(value, int | float)},
             "terms": self.upstream.terms,
             **stages,
+            **({"baseline": self.baseline} if self.baseline else {}),
             "qa": {},
             "checks": self.checks(stages, report),
         }

@@ -39,6 +39,11 @@ class Accelerator(Enum):
     gpu = "gpu"
 
 
+class Baseline(Enum):
+    none = "none"
+    source_cpt = "source_cpt"
+
+
 class LoggerKind(Enum):
     wandb_offline = "wandb_offline"
     wandb = "wandb"
@@ -341,7 +346,7 @@ class Config:
     paths: Paths = field(default_factory=Paths)
     scale: Scale = field(default_factory=Scale)
     preset: str = MISSING
-    baseline: str = "none"
+    baseline: Baseline = Baseline.none  # source_cpt: the source model trained on as many bytes with its own tokenizer
     save_model: bool = False
     sweep_name: str | None = None  # folder under multirun/; null in a single run
     seed: int = 0
@@ -352,7 +357,8 @@ class Config:
             if hasattr(node, "check"):
                 node.check()
         require(self.seed >= 0, "seed", self.seed, "0 or more")
-        require(self.baseline == "none", "baseline", self.baseline, "none")
+        trained = self.vocab.enabled or self.baseline is Baseline.none
+        require(trained, "baseline", self.baseline.value, "none where vocab.enabled is false", "No stage: no bytes.")
 
 
 def register() -> None:

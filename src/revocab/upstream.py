@@ -178,6 +178,10 @@ class Upstream:
         return self._tokens_folder(self.target_tokenizer)
 
     @cached_property
+    def source_tokens(self) -> TokenizedCorpus:
+        return TokenizedCorpus.load(self.source_tokens_folder)
+
+    @cached_property
     def target_tokens(self) -> TokenizedCorpus:
         return TokenizedCorpus.load(self.target_tokens_folder)
 
@@ -289,20 +293,42 @@ class Upstream:
 
         `undo` names a model whose embedding tables `model()` changes; they are put back after the scoring.
         """
-        key = {
+
+        def build(folder: Path) -> dict[str, Any]:
+            with initialisation.restored_tables(undo) if undo is not None else nullcontext():
+                return self._write_scores(folder, self.score(model(), tokenizer))
+
+        return self._read_scores(self.cache.get("scores", self._scores_key(origin, tokenizer), build))
+
+    def scores_and_record(
+        self,
+        origin: Mapping[str, Any],
+        tokenizer: PreTrainedTokenizerBase,
+        model: Callable[[], tuple[PreTrainedModel, Mapping[str, Any]]],
+    ) -> tuple[dict[str, TextScore], dict[str, Any]]:
+        """As `scores`, for a model that comes with a record of how it was made, which jobs share as well."""
+
+        def build(folder: Path) -> dict[str, Any]:
+            made, record = model()
+            write_json(folder / "record.json", record)
+            return self._write_scores(folder, self.score(made, tokenizer))
+
+        folder = self.cache.get("scores", self._scores_key(origin, tokenizer), build)
+        return self._read_scores(folder), json.loads((folder / "record.json").read_text(encoding="utf-8"))
+
+    def _scores_key(self, origin: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+        return {
             **origin,
             "tokenizer": fingerprints.of_tokenizer(tokenizer),
             "datasets": {name: fingerprints.of_texts(texts) for name, texts in self.datasets.items()},
         }
 
-        def build(folder: Path) -> dict[str, Any]:
-            with initialisation.restored_tables(undo) if undo is not None else nullcontext():
-                scores = self.score(model(), tokenizer)
-            for number, score in enumerate(scores.values()):
-                score.save(folder / f"{number}.npz")
-            return {"bpb": {name: score.bits_per_byte for name, score in scores.items()}}
+    def _write_scores(self, folder: Path, scores: Mapping[str, TextScore]) -> dict[str, Any]:
+        for number, score in enumerate(scores.values()):
+            score.save(folder / f"{number}.npz")
+        return {"bpb": {name: score.bits_per_byte for name, score in scores.items()}}
 
-        folder = self.cache.get("scores", key, build)
+    def _read_scores(self, folder: Path) -> dict[str, TextScore]:
         return {name: TextScore.load(folder / f"{number}.npz") for number, name in enumerate(self.datasets)}
 
 

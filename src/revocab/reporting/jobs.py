@@ -17,7 +17,7 @@ import yaml
 from revocab.errors import DataError
 
 JOB_FILES = ("status.json", "summary.json", "config.yaml", "metrics.jsonl", "alignment_report.json")
-BPB_STAGES = ("source", "init", "probe", "stage1", "final")
+BPB_STAGES = ("source", "source_cpt", "init", "probe", "stage1", "final")
 UNKNOWN = object()
 CLOCK_SLACK = 10.0  # seconds by which the clocks of a job and of the kernel may differ
 STATES = ("completed", "running", "failed", "interrupted")

@@ -12,7 +12,15 @@ from revocab.reporting.seeds import SeedGroup, seed_groups
 from revocab.reporting.settings import names_of, separating, show_setting, varying
 
 TERMINAL_WIDTH = 120
-STAGE_NAMES = {"source": "source", "init": "init", "probe": "probe", "stage1": "stage 1", "final": "final"}
+STAGE_NAMES = {
+    "source": "source",
+    "source_cpt": "source CPT",
+    "init": "init",
+    "probe": "probe",
+    "stage1": "stage 1",
+    "final": "final",
+}
+OPTIONAL_STAGES = ("source_cpt", "probe")  # a table has them where a job does
 
 Cells = list[list[str]]  # first row: heads
 Mark = Callable[[str], str]  # how the best value is shown
@@ -24,9 +32,9 @@ def datasets_of(jobs: Sequence[Job]) -> list[str]:
 
 
 def stages_of(jobs: Sequence[Job]) -> list[str]:
-    """Stages that any job has a score of; without scores, all but the probe."""
+    """Stages that any job has a score of; without scores, all but the optional ones."""
     seen = {stage for job in jobs for name in job.datasets for stage in BPB_STAGES if job.bpb(name, stage) is not None}
-    return [stage for stage in BPB_STAGES if stage in seen or (not seen and stage != "probe")]
+    return [stage for stage in BPB_STAGES if stage in seen or (not seen and stage not in OPTIONAL_STAGES)]
 
 
 def best_job(jobs: Sequence[Job], dataset: str) -> Job | None:
@@ -40,7 +48,8 @@ def best_job(jobs: Sequence[Job], dataset: str) -> Job | None:
 
 def to_csv(jobs: Sequence[Job]) -> str:
     """One header line, one line per job; numbers in full precision, empty where there is none."""
-    records = [_record(job, _csv_settings(jobs), datasets_of(jobs)) for job in jobs]
+    stages = [stage for stage in BPB_STAGES if stage != "source_cpt" or stage in stages_of(jobs)]
+    records = [_record(job, _csv_settings(jobs), datasets_of(jobs), stages) for job in jobs]
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(records[0]), lineterminator="\n")
     writer.writeheader()
@@ -53,10 +62,10 @@ def _csv_settings(jobs: Sequence[Job]) -> list[str]:
     return list(dict.fromkeys(["preset", *varying(jobs)]))
 
 
-def _record(job: Job, settings: Sequence[str], datasets: Sequence[str]) -> dict[str, Any]:
+def _record(job: Job, settings: Sequence[str], datasets: Sequence[str], stages: Sequence[str]) -> dict[str, Any]:
     record: dict[str, Any] = {"job": job.name, "run_id": job.summary.get("run_id")}
     record |= {key: show_setting(job, key) for key in settings}
-    record |= {f"bpb.{name}.{stage}": job.bpb(name, stage) for name in datasets for stage in BPB_STAGES}
+    record |= {f"bpb.{name}.{stage}": job.bpb(name, stage) for name in datasets for stage in stages}
     record |= {"coverage": job.coverage}
     record |= {
         f"bytes_per_token.{name}.{side}": job.bytes_per_token(name, side)
@@ -72,7 +81,10 @@ def _record(job: Job, settings: Sequence[str], datasets: Sequence[str]) -> dict[
 def to_markdown(jobs: Sequence[Job]) -> str:
     """One table per data set, the best final score in bold; then means over seeds, then what went wrong."""
     settings = varying(jobs)
-    parts = ["Bits per byte (BPB) of held-out text: lower is better. Source: the model before adaptation."]
+    legend = "Bits per byte (BPB) of held-out text: lower is better. Source: the model before adaptation."
+    if "source_cpt" in stages_of(jobs):
+        legend += " Source CPT: that model trained on as many bytes with its own tokenizer."
+    parts = [legend]
     for dataset in datasets_of(jobs) or [""]:
         parts += [f"## {dataset or 'Jobs'}", _markdown_grid(_cells(jobs, settings, dataset, "**{}**".format))]
     for dataset, cells in _seed_tables(jobs):

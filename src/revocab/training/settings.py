@@ -28,7 +28,7 @@ class LoraSettings:
 class StageSettings:
     """One stage of training."""
 
-    name: str  # probe | stage1 | stage2: names metrics and the keys of error messages
+    name: str  # probe | stage1 | stage2 | source_cpt: names metrics and the keys of error messages
     kind: Kind  # what is trained: both embedding tables | everything | adapters of the body
     steps: int  # optimiser steps
     learning_rate: float  # peak
@@ -76,6 +76,8 @@ class StageSettings:
         """The config key of this stage's steps or learning rate."""
         if self.name == "probe":
             return f"vocab.probe_{what}"
+        if self.name == "source_cpt":  # trained as stage 2; its steps follow from those of both stages
+            return f"vocab.{'stage2_steps' if what == 'steps' else 'lr_stage2'}"
         return f"vocab.{self.name}_steps" if what == "steps" else f"vocab.lr_{self.name}"
 
     @property
