@@ -8,7 +8,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from revocab import identity, schema
-from revocab.cli import check_groups, group_key, name_sweep, to_typed
+from revocab.cli import check_groups, group_key, name_sweep, overrides_first, to_typed
 from revocab.errors import ConfigError
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -257,6 +257,19 @@ def test_a_sweep_is_named_by_its_overrides_in_any_order():
     assert one.startswith("sweep_name=sweep-")
     assert len(one) == len("sweep_name=sweep-") + 8
     assert name_sweep(["-m", "seed=0,2", "lora=full,r64"])[-1] != one
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ordered"),
+    [
+        (["a=1", "--cfg", "job", "b=2"], ["a=1", "b=2", "--cfg", "job"]),
+        (["a=1", "-m", "b=2,3", "~c"], ["a=1", "b=2,3", "~c", "-m"]),
+        (["--config-dir=here", "a=1"], ["a=1", "--config-dir=here"]),
+        (["--cfg", "job"], ["--cfg", "job"]),
+    ],
+)
+def test_overrides_stand_in_one_row(arguments, ordered):
+    assert overrides_first(arguments) == ordered
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def run(task: Task) -> None:
     try:
         check_groups(arguments)
         check_launcher(arguments)
-        sys.argv[1:] = [*name_sweep(arguments), f"hydra.job.name={Path(sys.argv[0]).stem}"]
+        sys.argv[1:] = overrides_first([*name_sweep(arguments), f"hydra.job.name={Path(sys.argv[0]).stem}"])
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(functools.partial(job, task))()
     except RevocabError as error:
         fail(str(error))
@@ -177,6 +177,12 @@ def check_launcher(arguments: list[str]) -> None:
         raise MissingDependencyError(package, f"launcher={launcher}", f"pip install {package}")
     if not any(word.startswith(("-", "experiment=")) for word in arguments):
         raise ConfigError("launcher", launcher, "local for a single job", "Add -m: a launcher starts a sweep's jobs.")
+
+
+def overrides_first(arguments: list[str]) -> list[str]:
+    """Overrides in one row and options such as `--cfg job` or `-m` behind: between overrides Hydra refuses options."""
+    overrides = [word for word in arguments if word.startswith("~") or ("=" in word and not word.startswith("-"))]
+    return [*overrides, *(word for word in arguments if word not in overrides)]
 
 
 def name_sweep(arguments: list[str]) -> list[str]:
