@@ -266,6 +266,7 @@ class EvaluationConfig:
     batch_tokens: int = 8192
     models: list[str] = field(default_factory=list)  # evaluate.py scores them beside models.source_model
     baseline_model: str | None = None  # one more of them
+    bpb: bool = True  # bits per byte of the data sets
     qa: bool = False
 
     def check(self) -> None:

@@ -3,14 +3,14 @@
 Each is made once, kept in the cache under a hash of what decides it, and shared by every job that needs the same.
 """
 
+import itertools
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from revocab.errors import ConfigError
 from revocab.runtime import embedded, fingerprints, seeds
 from revocab.runtime.cache import Cache
 from revocab.runtime.files import write_json
+from revocab.runtime.progress import track
 from revocab.schema import Accelerator, Backend, Config
 
 log = logging.getLogger(__name__)
@@ -121,45 +122,84 @@ class Upstream:
         settings = asdict(self.config.corpus)
         inputs = [self.locate(name, "corpus.inputs") for name in settings.pop("inputs")]
         settings["min_line_length"] = max(settings["min_line_length"], self.config.tokenization.min_line_length)
-        reserved = [text for texts in self._given_datasets.values() for text in texts]
-        key = {**settings, "inputs": corpora.fingerprint(inputs), "reserved": fingerprints.of_texts(reserved)}
-        return self.cache.get(
-            "corpus", key, lambda folder: corpora.build_corpus(folder, inputs, exclude=reserved, **settings)
-        )
+        reserved = self._reserved(inputs)
+        key = {**settings, "inputs": corpora.fingerprint(inputs), "reserved": list(reserved.values())}
+
+        def build(folder: Path) -> dict[str, int]:
+            texts = itertools.chain.from_iterable(
+                self._evaluation_documents(name, **reserved[name]) for name in reserved
+            )
+            return corpora.build_corpus(folder, inputs, exclude=texts, **settings)
+
+        return self.cache.get("corpus", key, build)
 
     @cached_property
     def corpus(self) -> Corpus:
         return Corpus.load(self.corpus_folder)
 
+    def _reserved(self, inputs: list[str]) -> dict[str, dict[str, Any]]:
+        """What the corpus must not hold, by data set: settings of `_evaluation_documents`.
+
+        All of a data set; but of one that the corpus is itself read from, only the documents that are scored.
+        """
+        evaluated = self.config.evaluation
+        trained_on = {_place(name) for name in inputs}
+        return {
+            name: {
+                "source": corpora.fingerprint([name]),
+                "text_field": evaluated.text_field,
+                "max_samples": evaluated.max_samples if _place(name) in trained_on else None,
+            }
+            for name in self._dataset_inputs.values()
+        }
+
     @cached_property
-    def _given_datasets(self) -> dict[str, list[str]]:
-        """Whole documents of `evaluation.datasets`, by the stems of their files."""
+    def _dataset_inputs(self) -> dict[str, str]:
+        """Where each of `evaluation.datasets` is read from, by the stems of their files."""
         evaluated = self.config.evaluation
         names = [self.locate(name, "evaluation.datasets") for name in evaluated.datasets]
         stems = [corpora.dataset_name(name) for name in names]
         if len(set(stems)) < len(stems):
             hint = f"The stems of these files are {', '.join(stems)}; rename one."
             raise ConfigError("evaluation.datasets", evaluated.datasets, "files whose stems differ", hint)
-        return {
-            corpora.dataset_name(name): list(corpora.read_documents([name], text_field=evaluated.text_field))
-            for name in names
-        }
+        return dict(zip(stems, names, strict=True))
+
+    def _evaluation_documents(
+        self, name: str, *, source: Any, text_field: str, max_samples: int | None
+    ) -> Iterable[str]:
+        """Whole documents of a data set; with `max_samples` those of the smallest hashes, found once and kept."""
+        documents = corpora.read_documents([name], text_field=text_field, key="evaluation.datasets")
+        if max_samples is None:
+            return documents
+
+        def build(folder: Path) -> dict[str, int]:
+            chosen = corpora.first_by_hash(track(documents, f"choosing from {name}", unit="document"), max_samples)
+            write_json(folder / "documents.json", chosen)
+            return {"documents": len(chosen)}
+
+        key = {"source": source, "text_field": text_field, "max_samples": max_samples}
+        return json.loads((self.cache.get("evaluation", key, build) / "documents.json").read_text(encoding="utf-8"))
 
     @cached_property
     def datasets(self) -> dict[str, list[str]]:
         """What every model is scored on: the same documents, in the order of their hashes, cut to the same length."""
         evaluated = self.config.evaluation
-        if not evaluated.enabled:
+        if not (evaluated.enabled and evaluated.bpb):
             return {}
-        given = self._given_datasets
-        if not given:
+        chosen: dict[str, Iterable[str]] = {
+            stem: self._evaluation_documents(
+                name,
+                source=corpora.fingerprint([name]),
+                text_field=evaluated.text_field,
+                max_samples=evaluated.max_samples,
+            )
+            for stem, name in self._dataset_inputs.items()
+        }
+        if not chosen:
             heldout = self.corpus.heldout
-            given = {HELDOUT: [heldout[index] for index in range(len(heldout))]}
-        chosen = {}
-        for name, texts in given.items():
-            ordered = sorted(texts, key=lambda text: sha256(text.encode()).digest())[: evaluated.max_samples]
-            chosen[name] = [text[: evaluated.max_characters] for text in ordered]
-        return chosen
+            texts = (heldout[index] for index in range(len(heldout)))
+            chosen = {HELDOUT: corpora.first_by_hash(texts, evaluated.max_samples)}
+        return {name: [text[: evaluated.max_characters] for text in texts] for name, texts in chosen.items()}
 
     # --- tokens and vectors
 
@@ -338,3 +378,9 @@ MAX_CONTEXT = 2048  # longer contexts than any recipe here trains on
 def context_length(model: PreTrainedModel) -> int:
     """Tokens that a document is scored in at a time."""
     return min(getattr(model.config, "max_position_embeddings", None) or MAX_CONTEXT, MAX_CONTEXT)
+
+
+def _place(name: str) -> str:
+    """One name for an input, however its path is written; a Hub data set's own."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.exists() else name

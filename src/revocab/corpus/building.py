@@ -3,7 +3,7 @@
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -36,7 +36,7 @@ def build_corpus(
     hash_name: str,
     min_line_length: int,
     heldout_fraction: float,
-    exclude: Collection[str] = (),
+    exclude: Iterable[str] = (),
 ) -> dict[str, int]:
     """Write `train.text`, `train.offsets.npy`, the same for `heldout`, and `counts.json`, for `Corpus.load`.
 

@@ -17,7 +17,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read_documents(
-    inputs: Sequence[str], *, text_field: str = "text", counts: Counter[str] | None = None
+    inputs: Sequence[str], *, text_field: str = "text", counts: Counter[str] | None = None, key: str = "corpus.inputs"
 ) -> Iterator[str]:
     """Every document of the inputs, in their order.
 
@@ -29,6 +29,7 @@ def read_documents(
         text_field: the field that holds the text.
         counts: if given, `read` (documents) and `malformed` (lines or rows that are not JSON objects with a string in
             `text_field`, and are skipped) are added to it.
+        key: of the config that names the inputs, for messages.
 
     Raises:
         DataError: see `resolve_inputs`; a text file that is not UTF-8; a file in which every line is malformed; a Hub
@@ -37,7 +38,7 @@ def read_documents(
     counts = Counter() if counts is None else counts
     for source in resolve_inputs(inputs):
         read_before, malformed_before = counts["read"], counts["malformed"]
-        for text in _documents_of(source, text_field, counts):
+        for text in _documents_of(source, text_field, counts, key):
             counts["read"] += 1
             yield text
         if skipped := counts["malformed"] - malformed_before:
@@ -46,10 +47,18 @@ def read_documents(
             raise DataError(f"{source} holds no document, only blank lines. Name a file with text, or leave it out.")
 
 
-def _documents_of(source: Path | HubSpec, text_field: str, counts: Counter[str]) -> Iterator[str]:
+def read_rows(source: Path | HubSpec, *, key: str) -> Iterator[Any]:
+    """The value of each line of a `.jsonl` file that is not blank, or each row of a Hub data set; None for no JSON.
+
+    Raises:
+        DataError: a damaged file, or a Hub data set that cannot be read; the message names the config's `key`.
+    """
+    return _hub_rows(source, key) if isinstance(source, HubSpec) else _json_rows(source)
+
+
+def _documents_of(source: Path | HubSpec, text_field: str, counts: Counter[str], key: str) -> Iterator[str]:
     if isinstance(source, HubSpec):
-        rows: Iterator[Any] = _hub_rows(source)
-        return _texts_of_rows(rows, str(source), text_field, counts)
+        return _texts_of_rows(_hub_rows(source, key), str(source), text_field, counts)
     if source.name.removesuffix(".gz").removesuffix(".zst").endswith(".txt"):
         return _paragraphs(source)
     return _texts_of_rows(_json_rows(source), str(source), text_field, counts)
@@ -133,17 +142,15 @@ def _lines(stream: BinaryIO) -> Iterator[bytes]:
     yield from stream
 
 
-def _hub_rows(spec: HubSpec) -> Iterator[Any]:
+def _hub_rows(spec: HubSpec, key: str) -> Iterator[Any]:
     """Rows as they stream in, so that a corpus of any size needs no disk."""
+    without = f"Without it, name a local file: {key}=[my_file.jsonl]."
     if not hub_reachable():
-        raise DataError(f"{spec} is a Hub data set and the Hub cannot be reached. {_OFFLINE}")
+        raise DataError(f"{key}: {spec} is a Hub data set and the Hub cannot be reached. {without}")
     from datasets import load_dataset
 
     try:
         yield from load_dataset(spec.repository, spec.config, split=spec.split, streaming=True)
     except Exception as error:  # network, unknown name, unknown split, a script: each its own type in each version
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(f"{spec} cannot be read from the Hub: {reason} {_OFFLINE}") from error
-
-
-_OFFLINE = "Without it, name a local file: corpus.inputs=[my_corpus.jsonl]."
+        raise DataError(f"{spec} cannot be read from the Hub: {reason} {without}") from error

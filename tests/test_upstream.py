@@ -1,0 +1,79 @@
+"""What is scored is not trained on: held-out sets and the corpus that they are taken out of."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from revocab import identity, schema
+from revocab.cli import to_typed
+from revocab.upstream import Upstream
+
+CONF = Path(__file__).parents[1] / "conf"
+DOCUMENTS = [f"Document {number} says that it is {number % 7} more than a multiple of 7." for number in range(300)]
+
+
+@pytest.fixture
+def upstream(tmp_path, monkeypatch):
+    """Upstream of a config, in an empty folder that holds `text.jsonl`: the documents, the first ten of them twice."""
+    monkeypatch.chdir(tmp_path)
+    schema.register()
+    identity.register()
+    write(tmp_path / "text.jsonl", DOCUMENTS + DOCUMENTS[:10])
+
+    def make(*overrides):
+        with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+            fixed = ["corpus=jsonl", "corpus.inputs=[text.jsonl]", "paths.cache_dir=cache", "paths.output_dir=here"]
+            return Upstream(to_typed(compose("config", overrides=[*fixed, *overrides])))
+
+    return make
+
+
+def write(path, texts):
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+
+
+def everything(corpus):
+    return {part[index] for part in (corpus.train, corpus.heldout) for index in range(len(part))}
+
+
+@pytest.mark.parametrize("spelling", ["text.jsonl", "./text.jsonl", "folder/../text.jsonl"])
+def test_a_data_set_that_is_also_trained_on_gives_its_scored_documents_up(upstream, tmp_path, spelling):
+    (tmp_path / "folder").mkdir()
+    made = upstream(f"evaluation.datasets=[{spelling}]", "evaluation.max_samples=40")
+    scored = set(made.datasets["text"])
+    trained = everything(made.corpus)
+    assert len(scored) == 40
+    assert not scored & trained
+    assert scored | trained == set(DOCUMENTS)
+    assert made.corpus.counts["excluded"] >= 40
+
+
+def test_of_a_data_set_of_its_own_nothing_is_trained_on_also_what_is_not_scored(upstream, tmp_path):
+    write(tmp_path / "held.jsonl", DOCUMENTS[100:200])
+    made = upstream("evaluation.datasets=[held.jsonl]", "evaluation.max_samples=5")
+    assert len(made.datasets["held"]) == 5
+    assert everything(made.corpus) == set(DOCUMENTS[:100] + DOCUMENTS[200:])
+
+
+def test_lines_that_are_dropped_do_not_hide_a_scored_document(upstream, tmp_path):
+    write(tmp_path / "text.jsonl", [f"Short\n{text}" for text in DOCUMENTS])
+    made = upstream("corpus.min_line_length=12", "evaluation.datasets=[text.jsonl]", "evaluation.max_samples=40")
+    scored = {text.removeprefix("Short\n") for text in made.datasets["text"]}
+    assert len(scored) == 40
+    assert everything(made.corpus) == set(DOCUMENTS) - scored
+
+
+def test_what_is_scored_is_chosen_once(upstream, monkeypatch):
+    first = upstream("evaluation.datasets=[text.jsonl]").datasets
+    monkeypatch.setattr("revocab.corpus.first_by_hash", None)
+    assert upstream("evaluation.datasets=[text.jsonl]").datasets == first
+
+
+@pytest.mark.parametrize("switch", ["evaluation.bpb=false", "evaluation.enabled=false"])
+def test_what_could_be_scored_stays_out_of_the_corpus_also_where_it_is_not(upstream, switch):
+    settings = ["evaluation.datasets=[text.jsonl]", "evaluation.max_samples=40"]
+    with_scores, without = upstream(*settings), upstream(*settings, switch)
+    assert without.datasets == {}
+    assert without.corpus_folder == with_scores.corpus_folder
