@@ -180,7 +180,7 @@ def test_a_preset_leaves_data_compute_and_logging_alone(preset):
         ("alignment.pivot_count=0", "alignment.pivot_count"),
         ("corpus.heldout_fraction=1.0", "corpus.heldout_fraction"),
         ("corpus.hash_name=crc", "corpus.hash_name"),
-        ("embedding.fasttext.thread=4", "embedding.fasttext.thread"),
+        ("embedding.fasttext.thread=0", "embedding.fasttext.thread"),
         ("embedding.dim=1", "embedding.dim"),
         ("scale.step_factor=0", "scale.step_factor"),
         ("trainer.devices=0", "trainer.devices"),

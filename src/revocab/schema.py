@@ -136,11 +136,10 @@ class FastText:
     mincount: int = 1
     lr: float = 0.05
     window: int = 5
-    thread: int | None = None  # null: max(10, cores); fewer than 10 leave part of the vectors uninitialised
+    thread: int | None = None  # null: one per core; with 1 the same seed gives the same vectors
 
     def check(self) -> None:
-        at_least(self, "embedding.fasttext", 1, "epochs", "mincount", "window")
-        at_least(self, "embedding.fasttext", 10, "thread")
+        at_least(self, "embedding.fasttext", 1, "epochs", "mincount", "window", "thread")
         require(0 < self.lr < 1, "embedding.fasttext.lr", self.lr, "above 0 and below 1")
 
 

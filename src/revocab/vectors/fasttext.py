@@ -1,16 +1,18 @@
 """Token vectors by fastText's skip-gram (Bojanowski et al. 2017) without character n-grams: each token id is a word.
 
 Three properties of fastText 0.9.3 shape this file:
-- It fills the input matrix in tenths rounded down, one per thread, so with fewer than 10 threads part of the vectors
-  is uninitialised memory, without a word; where 10 does not divide the matrix, so is the remainder unless an eleventh
-  thread fills it. As many threads run here as fill the matrix, whatever the machine has.
-- Its threads race for the same matrix, so two runs differ in the digits, and its Python package takes no seed.
+- It fills the matrix that training starts from in tenths rounded down, one per thread, so with fewer than 10 threads
+  (11 where 10 does not divide it) part of the vectors is uninitialised memory, without a word. Rows that come from a
+  file of pretrained vectors are overwritten after that, so every row comes from such a file here, drawn as fastText
+  draws it: the vectors are right at every number of threads. A word of that file counts one occurrence more.
+- Its threads race for the same matrix, so two runs differ in the digits; one thread repeats exactly.
 - It cuts lines at 1,024 words and goes on with the rest as a new line: nothing is lost but the windows across the cut.
 """
 
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,14 +20,13 @@ from typing import Any
 import numpy as np
 
 from revocab.artifacts import TokenizedCorpus, TokenVectors
-from revocab.errors import ConfigError, DataError, MissingDependencyError
+from revocab.errors import ConfigError, MissingDependencyError
 from revocab.runtime.progress import track
 from revocab.vectors.cores import available_cores
 from revocab.vectors.occurrences import frequent_tokens, token_counts
 
 log = logging.getLogger(__name__)
 
-LEAST_THREADS = 10
 END_OF_LINE = "</s>"  # fastText adds it to every line as a word of its own
 DOCUMENTS_AT_ONCE = 10_000
 
@@ -51,24 +52,28 @@ def fasttext_vectors(
         epochs: passes over the corpus.
         min_count: tokens rarer than this are left out of the training text's vocabulary.
         learning_rate: at the start; it falls linearly to zero.
-        threads: at least 10; null is the larger of 10 and the cores.
-        seed: has no effect, since fastText's Python package takes none; all backends are called alike.
-        work_folder: where the corpus is written as words for the time of the training, about 6 bytes a token.
+        threads: at least 1; null is one per core.
+        seed: of the vectors at the start; fastText's Python package takes none for its sampling, which is the same in
+            every run. Repeats a run exactly where there is one thread.
+        work_folder: holds the corpus as words, about 6 bytes a token, and the vectors at the start, about 12 bytes a
+            number, for the time of the training.
 
     Raises:
-        ConfigError: fewer than 10 threads.
+        ConfigError: fewer than 1 thread.
         DataError: no token occurs `min_count` times.
         MissingDependencyError: fastText is not installed.
     """
-    threads = _checked_threads(threads)
+    if threads is not None and threads < 1:
+        raise ConfigError("embedding.fasttext.thread", threads, "1 or more, or null for one per core")
+    threads = threads or available_cores()
     fasttext = _import_fasttext()
     counts_V = token_counts(tokens)
     kept = frequent_tokens(tokens, counts_V, min_count)
-    threads = max(threads, threads_that_fill(len(kept), dim), threads_that_fill(len(kept) + 1, dim))  # with </s>
-    text = work_folder / f"tokens.{os.getpid()}.txt"
+    text, start = work_folder / f"tokens.{os.getpid()}.txt", work_folder / f"start.{os.getpid()}.txt"
     log.info("fastText: %d epochs of %d tokens on %d threads; this may take long", epochs, len(tokens.tokens), threads)
     try:
         _write_words(tokens, text)
+        _write_start([str(i) for i in kept] + [END_OF_LINE] * (len(tokens) >= min_count), dim, seed, start)
         model = fasttext.train_unsupervised(
             str(text),
             model="skipgram",
@@ -81,38 +86,13 @@ def fasttext_vectors(
             maxn=0,
             bucket=0,
             thread=threads,
+            pretrainedVectors=str(start),
             verbose=2 if sys.stderr.isatty() else 0,  # its own bar, with the time that is left
         )
     finally:
         text.unlink(missing_ok=True)
+        start.unlink(missing_ok=True)
     return TokenVectors(vectors=_rows_of_tokens(model, kept, tokens.vocabulary_size, dim), counts=counts_V)
-
-
-def _checked_threads(threads: int | None) -> int:
-    if threads is None:
-        return max(LEAST_THREADS, available_cores())
-    if threads < LEAST_THREADS:
-        raise ConfigError(
-            "embedding.fasttext.thread",
-            threads,
-            f"at least {LEAST_THREADS}, whatever the machine has",
-            "fastText leaves part of the vectors uninitialised with fewer; null chooses.",
-        )
-    return threads
-
-
-def threads_that_fill(rows: int, dim: int) -> int:
-    """Return how many blocks of a tenth, rounded down, cover a matrix: 10, or 11 for a remainder; more if it is tiny.
-
-    Raises:
-        DataError: the matrix has fewer than 10 numbers, of which fastText fills none.
-    """
-    tenth = rows * dim // LEAST_THREADS
-    if tenth == 0:
-        raise DataError(
-            f"fastText cannot fill vectors of {rows} tokens and {dim} dimensions: use a larger corpus or embedding.dim"
-        )
-    return -(-rows * dim // tenth)
 
 
 def _import_fasttext() -> ModuleType:
@@ -139,6 +119,16 @@ def _write_words(tokens: TokenizedCorpus, path: Path) -> None:
             words = words_V[tokens.tokens[borders[0] : borders[-1]]]
             for first, last in zip(borders[:-1] - borders[0], borders[1:] - borders[0], strict=True):
                 file.write(" ".join(words[first:last]) + "\n")
+
+
+def _write_start(words: Sequence[str], dim: int, seed: int, path: Path) -> None:
+    """Write a vector for every word, uniform in [-1/dim, 1/dim) as fastText draws them, in its text format."""
+    generator = np.random.default_rng(seed)
+    with path.open("w", encoding="ascii") as file:
+        file.write(f"{len(words)} {dim}\n")
+        for word in track(words, "writing vectors to start from"):
+            numbers = generator.uniform(-1 / dim, 1 / dim, size=dim)
+            file.write(f"{word} " + ("%.6g " * dim % tuple(numbers)) + "\n")
 
 
 def _rows_of_tokens(model: Any, kept: np.ndarray, vocabulary_size: int, dim: int) -> np.ndarray:
