@@ -181,6 +181,8 @@ def test_a_preset_leaves_data_compute_and_logging_alone(preset):
         ("corpus.heldout_fraction=1.0", "corpus.heldout_fraction"),
         ("corpus.hash_name=crc", "corpus.hash_name"),
         ("embedding.fasttext.thread=0", "embedding.fasttext.thread"),
+        ("embedding.glove.window=21", "embedding.glove.window"),
+        ("embedding.glove.x_max=0", "embedding.glove.x_max"),
         ("embedding.dim=1", "embedding.dim"),
         ("scale.step_factor=0", "scale.step_factor"),
         ("trainer.devices=0", "trainer.devices"),

@@ -32,6 +32,7 @@ class Fallback(Enum):
 class Backend(Enum):
     cooccurrence = "cooccurrence"
     fasttext = "fasttext"
+    glove = "glove"
 
 
 class Accelerator(Enum):
@@ -144,16 +145,34 @@ class FastText:
 
 
 @dataclass
+class Glove:
+    window: int = 15  # tokens to each side, 20 at most
+    iterations: int = 15  # passes over the cells of the count matrix
+    min_count: int = 5  # rarer tokens get no vector
+    x_max: float = 10.0  # count from which on a cell weighs 1
+    alpha: float = 0.75  # exponent of the weight below it
+    learning_rate: float = 0.05  # of AdaGrad
+
+    def check(self) -> None:
+        at_least(self, "embedding.glove", 1, "window", "iterations", "min_count")
+        require(self.window <= 20, "embedding.glove.window", self.window, "20 or less")
+        for name in ("x_max", "alpha", "learning_rate"):
+            require(getattr(self, name) > 0, f"embedding.glove.{name}", getattr(self, name), "above 0")
+
+
+@dataclass
 class Embedding:
     backend: Backend = MISSING
     dim: int = 300
     cooccurrence: Cooccurrence = field(default_factory=Cooccurrence)
     fasttext: FastText = field(default_factory=FastText)
+    glove: Glove = field(default_factory=Glove)
 
     def check(self) -> None:
         at_least(self, "embedding", 2, "dim")
         self.cooccurrence.check()
         self.fasttext.check()
+        self.glove.check()
 
 
 @dataclass

@@ -227,7 +227,7 @@ class Upstream:
 
     def _vectors_folder(self, tokens: Path) -> Path:
         embedding = self.config.embedding
-        chosen = embedding.fasttext if embedding.backend is Backend.fasttext else embedding.cooccurrence
+        chosen = getattr(embedding, embedding.backend.value)
         key = {"tokens": tokens.name, "backend": embedding.backend.value, "dim": embedding.dim, **asdict(chosen)}
         return self.cache.get("vectors", {**key, "seed": self.config.seed}, lambda folder: self._learn(tokens, folder))
 
@@ -246,6 +246,15 @@ class Upstream:
                 threads=chosen.thread,
                 seed=seed,
                 work_folder=folder,
+            )
+        elif embedding.backend is Backend.glove:
+            learned = vectors.glove_vectors(
+                tokens,
+                dim=embedding.dim,
+                seed=seed,
+                device=self.device,
+                work_folder=folder,
+                **asdict(embedding.glove),
             )
         else:
             learned = vectors.cooccurrence_vectors(

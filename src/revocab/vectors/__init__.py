@@ -1,4 +1,4 @@
-"""Token vectors learned from a corpus of token ids: co-occurrence statistics factorised, or fastText.
+"""Token vectors learned from a corpus of token ids: co-occurrence statistics factorised, fastText, or GloVe.
 
 A token is described by the tokens that it stands beside. The same corpus in two vocabularies gives two sets of
 vectors whose shapes agree, up to a rotation, so that tokens of the two can be compared.
@@ -6,5 +6,6 @@ vectors whose shapes agree, up to a rotation, so that tokens of the two can be c
 
 from revocab.vectors.cooccurrence import cooccurrence_vectors
 from revocab.vectors.fasttext import fasttext_vectors
+from revocab.vectors.glove import glove_vectors
 
-__all__ = ["cooccurrence_vectors", "fasttext_vectors"]
+__all__ = ["cooccurrence_vectors", "fasttext_vectors", "glove_vectors"]
