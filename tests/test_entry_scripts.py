@@ -1,12 +1,9 @@
 """The entry scripts as a user sees them: what a command prints, what it leaves, and what it says of bad input."""
 
 import json
-import os
 import shlex
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +13,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from revocab import cli, pipeline, training
 
-ROOT = Path(__file__).parents[1]
 SMALL = [  # two steps a stage, a few short documents: seconds, and every step of the pipeline runs
     "scale.step_factor=0.0008", "vocab.probe_steps=1", "vocab.max_seq_length=32", "vocab.gradient_accumulation=1",
     "evaluation.max_samples=3", "evaluation.max_characters=120", "corpus.byte_budget=400000",
@@ -308,40 +304,3 @@ def test_a_mistake_is_answered_by_one_line(command, tmp_path, monkeypatch, mista
     assert len(lines) == 1, err
     for name in named:
         assert name in lines[0]
-
-
-def test_a_killed_job_goes_on_and_ends_as_if_it_had_not_been_killed(command, tmp_path, cache):
-    words = ["scale.step_factor=0.0048", "trainer.checkpoint_every_steps=2", "vocab.batch_size=2"]
-    code, _, err = command("train", *words, "pipeline.run_root=whole")
-    assert code == 0, err
-    (whole,) = jobs(tmp_path / "whole" / "outputs" / "train")
-    arguments = [*SMALL, "logger=none", f"paths.cache_dir={cache}", *words, "pipeline.run_root=killed"]
-    process = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *arguments], cwd=tmp_path)
-    kill_after(process, tmp_path / "killed", stage="stage2", step=5)
-    code, _, err = command("train", *words, "pipeline.run_root=killed")
-    assert code == 0, err
-    (killed,) = jobs(tmp_path / "killed" / "outputs" / "train")
-    straight, resumed = read(whole / "summary.json"), read(killed / "summary.json")
-    assert resumed["bpb"] == straight["bpb"]
-    assert [resume["stage"] for resume in resumed["resumes"]] == ["stage2"]
-    for name in ("loss", "lr", "grad_norm"):
-        assert column(killed, name) == column(whole, name)
-
-
-def kill_after(process, root, stage, step):
-    """kill -9 once the job has logged that step."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the job ended before it could be killed"
-        for path in root.rglob("metrics.jsonl"):
-            lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
-            if any(line["stage"] == stage and line["step"] >= step for line in lines):
-                os.kill(process.pid, signal.SIGKILL)
-                process.wait()
-                return
-        time.sleep(0.02)
-    raise AssertionError("the job never came so far")
-
-
-def column(job, name):
-    return [json.loads(line)[name] for line in (job / "metrics.jsonl").read_text().splitlines()]

@@ -125,7 +125,7 @@ def test_jobs_whose_process_is_gone_are_in_the_table_and_the_same_command_runs_t
     engine(die_after_one)
     code, out, err = train("-m", "launcher=joblib", TWO_RATES)
     assert code == 1
-    assert states(tmp_path) == ["completed", "interrupted"]
+    assert states(tmp_path) == ["completed", "failed"]
     assert "interrupted" in out
     assert "was killed" in err
     engine(lambda calls: [call() for call in calls])
@@ -180,9 +180,10 @@ def test_a_killed_job_leaves_the_finished_ones_and_the_same_command_ends_the_swe
     assert "of 3 jobs did not finish; the same command" in err
     after = statuses(tmp_path)
     assert len(after) == 3, "a job that never started stands in the table too"
-    assert after[killed]["state"] == "interrupted"
+    assert after[killed]["state"] == "failed"
+    assert after[killed]["error"].startswith("interrupted: ")
     if launcher != "joblib":
-        assert states(tmp_path) == ["completed"] * 2 + ["interrupted"]
+        assert states(tmp_path) == ["completed"] * 2 + ["failed"]
     finished = {name: status for name, status in after.items() if status["state"] == "completed"}
 
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)

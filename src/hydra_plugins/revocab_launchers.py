@@ -64,12 +64,12 @@ class Call:
 
     def write_off(self, reason: str) -> None:
         """Say in the job's folder that its process is gone, unless the job had ended before."""
-        from revocab.runtime.job import JobFolder, read_json
+        from revocab.runtime.job import INTERRUPTED, JobFolder, read_json
 
         status = read_json(self.folder / "status.json") or {}
         if status.get("state") not in ("completed", "failed"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            JobFolder(path=self.folder, run_id=self.run_id).write_status("interrupted", reason)
+            JobFolder(path=self.folder, run_id=self.run_id).write_status("failed", f"{INTERRUPTED}: {reason}")
 
 
 def run_call(call: Call) -> JobReturn:
@@ -95,7 +95,13 @@ class ProcessLauncher(Launcher):
         Path(self.config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
         calls = [self._call(list(overrides), initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
         once = {call.folder: call for call in calls}  # equal jobs must not write into one folder side by side
-        return self.run(list(once.values()))
+        try:
+            return self.run(list(once.values()))
+        except KeyboardInterrupt:
+            for call in once.values():
+                if call.folder.exists():  # it was started
+                    call.write_off("by Ctrl-C")
+            raise
 
     @abstractmethod
     def run(self, calls: Sequence[Call]) -> list[JobReturn]:

@@ -23,12 +23,14 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from revocab import identity, schema
-from revocab.errors import ConfigError, MissingDependencyError, RevocabError
-from revocab.runtime.job import JobFolder
+from revocab.errors import ConfigError, MissingDependencyError, ResourceError, RevocabError
+from revocab.runtime.job import INTERRUPTED, JobFolder
+from revocab.runtime.retry import is_out_of_memory
 
 log = logging.getLogger(__name__)
 CONF = Path(__file__).parents[2] / "conf"
 LAUNCHER_PACKAGES = {"joblib": "joblib", "slurm": "submitit", "ray": "ray"}  # launcher: what it needs
+SMALLER = "Lower evaluation.batch_tokens, alignment.rows_at_once or embedding.dim, by what was running."
 Task = Callable[[schema.Config, JobFolder, dict[str, Any], dict[str, Any]], float]
 
 
@@ -47,7 +49,7 @@ def run(task: Task) -> None:
     prepare_process()
     State.failed = False
     arguments = sys.argv[1:]
-    State.command = " ".join(["python", Path(sys.argv[0]).name, *arguments])
+    State.command = shlex.join(["python", Path(sys.argv[0]).name, *arguments])
     try:
         check_groups(arguments)
         check_launcher(arguments)
@@ -88,17 +90,33 @@ def job(task: Task, cfg: DictConfig) -> float:
     folder = JobFolder(path=Path(cfg.paths.output_dir), run_id=identity.run_id(cfg))
     resolved = {**identity.container(cfg), "command": own_command(overrides)}
     try:
-        return task(to_typed(cfg), folder, identity.labels(cfg, overrides), resolved)
-    except RevocabError as error:
-        folder.write_status("failed", str(error))
+        with folder.lock():  # outside: whoever is stopped while it waits says nothing in the other's folder
+            return told(folder, lambda: task(to_typed(cfg), folder, identity.labels(cfg, overrides), resolved))
+    except ResourceError as error:  # not even its state can be written
         fail(str(error))
+    return math.nan
+
+
+def told(folder: JobFolder, work: Callable[[], float]) -> float:
+    """`work()`; nan where it failed. How it ended stands in the job's `status.json`."""
+    try:
+        return work()
+    except RevocabError as error:
+        fail(str(error))
+        folder.write_status("failed", str(error))
     except KeyboardInterrupt:
-        folder.write_status("failed", "interrupted")
+        if not folder.completed:
+            folder.write_status("failed", INTERRUPTED)
         raise
     except Exception as error:
-        folder.write_status("failed", f"{type(error).__name__}: {error}")
         State.failed = True
-        log.exception("This is a bug in revocab, or in a library that it uses:")
+        if is_out_of_memory(error):
+            reason = f"Out of memory: {' '.join(str(error).split())[:300]} {SMALLER}"
+            fail(reason)
+        else:
+            reason = f"{type(error).__name__}: {error}"
+            log.exception("This is a bug in revocab, or in a library that it uses:")
+        folder.write_status("failed", reason)
     return math.nan
 
 
@@ -228,8 +246,9 @@ class SweepCallback(Callback):
         for job in failed:
             fail(f"{job.folder.name}: {job.state}: {job.error or 'no reason was left'}")
         if failed:
-            print(f"{len(failed)} of {len(sweep.jobs)} jobs did not finish; the same command reruns only them:\n  "
-                  f"{State.command}", file=sys.stderr)  # fmt: skip
+            names = ", ".join(job.folder.name for job in failed)
+            print(f"{len(failed)} of {len(sweep.jobs)} jobs did not finish; the same command reruns only them "
+                  f"({names}): {State.command}", file=sys.stderr)  # fmt: skip
 
 
 def check_jobs(config: DictConfig) -> None:

@@ -1,5 +1,6 @@
 """The only place where the steps meet: align, train and evaluate, each a function of one typed configuration."""
 
+import gc
 import logging
 import math
 import shutil
@@ -8,16 +9,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from transformers import PreTrainedModel
 
 from revocab import evaluation, initialisation, reporting, training
 from revocab.artifacts import StageRecord, TextScore, TokenizedCorpus
-from revocab.errors import ConfigError
+from revocab.errors import ConfigError, ResourceError
 from revocab.runtime import fingerprints, seeds
 from revocab.runtime.files import disk_errors, write_json, write_text
 from revocab.runtime.hardware import device_name, package_versions
 from revocab.runtime.job import JobFolder, read_json
+from revocab.runtime.retry import Retries, StageOutOfMemoryError, is_out_of_memory, smaller_batch
 from revocab.schema import Baseline, Config
 from revocab.upstream import Upstream
 
@@ -85,7 +88,7 @@ def train(config: Config, job: JobFolder, labels: dict[str, Any], resolved: dict
     )
     exit_code = 1
     try:
-        summary = Adaptation(config, job, labels, [logger] if logger else []).run()
+        summary = adapt(config, job, labels, [logger] if logger else [])
         write_json(job.path / "summary.json", summary)
         reporting.log_summary(logger, summary)
         job.write_status("completed")
@@ -103,6 +106,43 @@ def begin(job: JobFolder, resolved: Mapping[str, Any]) -> None:
         write_text(job.path / "config.yaml", yaml.safe_dump(dict(resolved), sort_keys=False, allow_unicode=True))
 
 
+def adapt(config: Config, job: JobFolder, labels: dict[str, Any], loggers: Sequence[Any]) -> dict[str, Any]:
+    """summary.json of one job. A stage without memory is tried again with a smaller micro-batch and as many more of
+    them; the job then starts as after a kill: finished stages are read back, the stage goes on from its checkpoint.
+
+    Raises:
+        ResourceError: the micro-batch cannot be made smaller, or was so `pipeline.max_retries` times.
+    """
+    retries = Retries(config.pipeline.max_retries, config.pipeline.retry_backoff)
+    batch = (config.vocab.batch_size, config.vocab.gradient_accumulation)
+    while True:
+        try:
+            return Adaptation(config, job, labels, loggers, retries, batch).run()
+        except StageOutOfMemoryError as error:
+            stage, reason = error.stage, error.reason
+        smaller = smaller_batch(*batch)
+        if smaller is None or not retries.left(stage):
+            raise ResourceError(out_of_memory(stage, batch, config.vocab.max_seq_length, reason))
+        batch = smaller
+        free_memory()
+        retries.wait(stage, reason, batch_size=batch[0], gradient_accumulation=batch[1])
+
+
+def out_of_memory(stage: str, batch: tuple[int, int], length: int, reason: str) -> str:
+    size, accumulation = batch
+    hint = "lower vocab.max_seq_length, set vocab.gradient_checkpointing=true, or choose lora=r64"
+    if size > 1:
+        product = size * accumulation
+        hint = f"set vocab.batch_size=1 vocab.gradient_accumulation={product}, which gives the same steps; or {hint}"
+    return f"{stage}: micro-batches of {size} x {length} tokens do not fit into memory: {hint}. ({reason})"
+
+
+def free_memory() -> None:
+    gc.collect()  # models are full of cycles
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def final_bpb(summary: Mapping[str, Any]) -> float:
     sets = list(summary.get("bpb", {}).values())
     return float(sets[0]["final"]) if sets and sets[0].get("final") is not None else math.nan
@@ -116,9 +156,18 @@ def bytes_per_token(tokens: TokenizedCorpus) -> float:
 class Adaptation:
     """One job of train.py: every score and record on the way from the source model to the adapted one."""
 
-    def __init__(self, config: Config, job: JobFolder, labels: dict[str, Any], loggers: Sequence[Any]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        job: JobFolder,
+        labels: dict[str, Any],
+        loggers: Sequence[Any],
+        retries: Retries,
+        batch: tuple[int, int],  # micro-batch and accumulation: as configured, or smaller after a lack of memory
+    ) -> None:
         self.config, self.job, self.labels, self.loggers = config, job, labels, loggers
-        self.upstream = Upstream(config)
+        self.retries, self.batch = retries, batch
+        self.upstream = Upstream(config, retries)
         self.scores: dict[str, dict[str, TextScore]] = {}  # by stage: source, init, probe, stage1, final, source_cpt
         self.records: dict[str, StageRecord] = {}
         self.baseline: dict[str, Any] = {}  # record of source_cpt, where the config asks for it
@@ -198,8 +247,8 @@ class Adaptation:
             kind=kind,
             steps=max(1, round(nominal_steps * self.config.scale.step_factor)),
             learning_rate=learning_rate,
-            batch_size=vocab.batch_size,
-            gradient_accumulation=vocab.gradient_accumulation,
+            batch_size=self.batch[0],
+            gradient_accumulation=self.batch[1],
             max_seq_length=vocab.max_seq_length,
             warmup_share=vocab.warmup_share,
             weight_decay=vocab.weight_decay,
@@ -259,15 +308,20 @@ class Adaptation:
             settings.name, settings.kind, settings.steps, settings.gradient_accumulation, settings.batch_size,
             settings.max_seq_length, settings.learning_rate,
         )  # fmt: skip
-        model, record = training.train_stage(
-            model,
-            self.upstream.source_tokens if source else self.upstream.target_tokens,
-            settings,
-            self.hardware(),
-            folder=folder,
-            metrics_path=self.job.path / "metrics.jsonl" if kept else None,
-            loggers=self.loggers if kept else (),
-        )
+        try:
+            model, record = training.train_stage(
+                model,
+                self.upstream.source_tokens if source else self.upstream.target_tokens,
+                settings,
+                self.hardware(),
+                folder=folder,
+                metrics_path=self.job.path / "metrics.jsonl" if kept else None,
+                loggers=self.loggers if kept else (),
+            )
+        except Exception as error:
+            if self.config.trainer.devices > 1 or not is_out_of_memory(error):
+                raise  # of several processes one alone cannot start again
+            raise StageOutOfMemoryError(settings.name, " ".join(str(error).split())[:300]) from error
         if folder is not None:
             self.records[settings.name] = record
             self.resumes += [{"stage": settings.name, "step": step} for step in training.resumed_from(folder)]
@@ -293,6 +347,7 @@ class Adaptation:
         return {
             "run_id": self.job.run_id,
             "resumes": self.resumes,
+            "retries": self.retries.noted,
             "labels": self.labels,
             "scale": {"name": self.config.scale.name, "step_factor": self.config.scale.step_factor},
             "seed": self.config.seed,

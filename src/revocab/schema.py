@@ -307,6 +307,11 @@ class Limits:
 @dataclass
 class PipelineConfig:
     run_root: str = "."  # multirun/ and outputs/ are made here
+    max_retries: int = 1  # of a read from the Hub that the connection failed, of a stage without memory; 0: none
+    retry_backoff: float = 5.0  # seconds before the first retry, doubled before each further one
+
+    def check(self) -> None:
+        at_least(self, "pipeline", 0, "max_retries", "retry_backoff")
 
 
 @dataclass

@@ -27,6 +27,7 @@ from revocab.runtime import embedded, fingerprints, seeds
 from revocab.runtime.cache import Cache
 from revocab.runtime.files import write_json
 from revocab.runtime.progress import track
+from revocab.runtime.retry import Retries
 from revocab.schema import Accelerator, Backend, Config
 
 log = logging.getLogger(__name__)
@@ -36,8 +37,9 @@ HELDOUT = "heldout"  # name of the corpus's own held-out part where no evaluatio
 class Upstream:
     """Artifacts of one configuration, each made when it is first asked for."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, retries: Retries | None = None) -> None:
         self.config = config
+        self.retries = retries or Retries(config.pipeline.max_retries, config.pipeline.retry_backoff)
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("trainer.accelerator", "gpu", "cpu where torch sees no GPU", "Add trainer=cpu.")
         self.cache = Cache(Path(config.paths.cache_dir))
@@ -56,8 +58,9 @@ class Upstream:
         return embedded.locate(name, key)
 
     def tokenizer(self, name: str, key: str = "models.source_model", gguf_file: str | None = None) -> Any:
-        return vocabulary.load_tokenizer(
-            self.locate(name, key), gguf_file=gguf_file, trust_remote_code=self.config.models.trust_remote_code
+        where, trust = self.locate(name, key), self.config.models.trust_remote_code
+        return self.retries.download(
+            f"{key} {name}", lambda: vocabulary.load_tokenizer(where, gguf_file=gguf_file, trust_remote_code=trust)
         )
 
     @cached_property
@@ -107,11 +110,14 @@ class Upstream:
         return {"terms": self.terms} if self.terms else {}
 
     def model(self, name: str, gguf_file: str | None = None) -> PreTrainedModel:
-        return initialisation.load_model(
-            self.locate(name),
-            gguf_file=gguf_file,
-            trust_remote_code=self.config.models.trust_remote_code,
-            attention="flash_attention_2" if self.config.vocab.use_flash_attn else "sdpa",
+        return self.retries.download(
+            f"models.source_model {name}",
+            lambda: initialisation.load_model(
+                self.locate(name),
+                gguf_file=gguf_file,
+                trust_remote_code=self.config.models.trust_remote_code,
+                attention="flash_attention_2" if self.config.vocab.use_flash_attn else "sdpa",
+            ),
         )
 
     # --- text
@@ -131,7 +137,7 @@ class Upstream:
             )
             return corpora.build_corpus(folder, inputs, exclude=texts, **settings)
 
-        return self.cache.get("corpus", key, build)
+        return self.retries.download("corpus.inputs", lambda: self.cache.get("corpus", key, build))
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -168,12 +174,18 @@ class Upstream:
         self, name: str, *, source: Any, text_field: str, max_samples: int | None
     ) -> Iterable[str]:
         """Whole documents of a data set; with `max_samples` those of the smallest hashes, found once and kept."""
-        documents = corpora.read_documents([name], text_field=text_field, key="evaluation.datasets")
+
+        def documents() -> Iterable[str]:
+            return corpora.read_documents([name], text_field=text_field, key="evaluation.datasets")
+
         if max_samples is None:
-            return documents
+            return documents()
+
+        def choose() -> list[str]:
+            return corpora.first_by_hash(track(documents(), f"choosing from {name}", unit="document"), max_samples)
 
         def build(folder: Path) -> dict[str, int]:
-            chosen = corpora.first_by_hash(track(documents, f"choosing from {name}", unit="document"), max_samples)
+            chosen = self.retries.download(f"evaluation.datasets {name}", choose)
             write_json(folder / "documents.json", chosen)
             return {"documents": len(chosen)}
 

@@ -209,7 +209,7 @@ def test_checkpoint_holds_only_what_is_trained(make_model, corpus, settings, cpu
     checkpoint = torch.load(tmp_path / "stage1" / "last.ckpt", weights_only=True)
     assert set(checkpoint["state_dict"]) == {"model.model.embed_tokens.weight", "model.lm_head.weight"}
     assert len(checkpoint["optimizer_states"][0]["state"]) == 2
-    assert checkpoint["StageData"] == {"consumed": 2, "world_size": 1}
+    assert checkpoint["StageData"] == {"consumed": 4, "world_size": 1}
 
 
 def test_another_number_of_processes_is_refused(corpus, settings):
@@ -228,3 +228,32 @@ def test_adapters_of_another_rank_begin_anew(make_model, corpus, settings, cpu, 
     lora = LoraSettings(r=3, alpha=4, dropout=0.0, target_modules=("q_proj",))
     _, record = run(tmp_path, make_model(), corpus, settings(kind="lora", lora=lora, checkpoint_every=2), cpu)
     assert record.trainable_parameters == 2 * 3 * (8 + 8)
+
+
+@pytest.mark.parametrize("kind", ["tables", "full"])
+def test_a_stage_goes_on_with_a_smaller_micro_batch(kind, make_model, corpus, settings, cpu, stop_at, tmp_path):
+    """The same sequences in the same steps: all but rounding is as if it had run so from its beginning."""
+    chosen = settings(kind=kind, steps=9, batch_size=4, checkpoint_every=2)
+    stop_at(5)
+    with pytest.raises(StoppedError):
+        run(tmp_path / "parts", without_dropout(make_model), corpus, chosen, cpu)
+    stop_at(None)
+    smaller = settings(kind=kind, steps=9, batch_size=1, gradient_accumulation=4, checkpoint_every=2)
+    resumed, _ = run(tmp_path / "parts", without_dropout(make_model), corpus, smaller, cpu)
+    whole, _ = run(tmp_path / "whole", without_dropout(make_model), corpus, smaller, cpu)
+    assert resumed_from(tmp_path / "parts" / "stage1") == [4]
+    assert [line["step"] for line in lines_of(tmp_path / "parts")] == list(range(1, 10))
+    for key in ("loss", "lr", "grad_norm", "tokens"):
+        values = [[line[key] for line in lines_of(tmp_path / name)] for name in ("parts", "whole")]
+        assert values[0] == pytest.approx(values[1], rel=1e-5)
+    for (name, p), (_, q) in zip(resumed.named_parameters(), whole.named_parameters(), strict=True):
+        torch.testing.assert_close(p, q, msg=name, rtol=1e-4, atol=2e-5)
+
+
+def without_dropout(make_model):
+    """Dropout draws anew for each micro-batch, so other micro-batches draw otherwise."""
+    model = make_model()
+    model.config.attention_dropout = 0.0
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = 0.0
+    return model

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from revocab.corpus.inputs import HubSpec, open_binary, resolve_inputs
 from revocab.errors import DataError
-from revocab.runtime.hub import hub_reachable
+from revocab.runtime.hub import hub_reachable, why_unreachable
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +146,8 @@ def _hub_rows(spec: HubSpec, key: str) -> Iterator[Any]:
     """Rows as they stream in, so that a corpus of any size needs no disk."""
     without = f"Without it, name a local file: {key}=[my_file.jsonl]."
     if not hub_reachable():
-        raise DataError(f"{key}: {spec} is a Hub data set and the Hub cannot be reached. {without}")
+        said = f"{key}: {spec} is a Hub data set and the Hub cannot be reached. {without}"
+        raise DataError(said) from why_unreachable()
     from datasets import load_dataset
 
     try:

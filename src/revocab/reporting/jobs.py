@@ -189,9 +189,11 @@ def _read_yaml(path: Path, problems: list[str]) -> dict[str, Any]:
 
 
 def _state(status: Mapping[str, Any], summary: Mapping[str, Any]) -> tuple[str, str | None]:
-    """State and error; a job that says it runs but whose process is gone was interrupted."""
+    """State and error; interrupted are a job that says so, and one that says it runs but whose process is gone."""
     state = status.get("state")
     error = one_line(status["error"]) if status.get("error") else None
+    if state == "failed" and error and error.startswith("interrupted"):
+        return "interrupted", error.removeprefix("interrupted").lstrip(": ") or "by Ctrl-C"
     if state == "running" and _process_is_gone(status):
         return "interrupted", error or "the process ended without a word"
     if state in STATES:

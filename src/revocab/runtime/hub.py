@@ -33,3 +33,12 @@ def hub_reachable() -> bool:
     thread.start()
     thread.join(SECONDS_TO_ANSWER)
     return answered.is_set()
+
+
+def why_unreachable() -> ConnectionError | None:
+    """The cause of an error that says that the Hub is not reached; None where it is not by chance, but by choice."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return None
+    return ConnectionError(f"{constants.ENDPOINT} gave no answer in {SECONDS_TO_ANSWER:g} s")

@@ -98,7 +98,7 @@ class ReadingOrder(Sampler[list[int]]):
 
 
 class StageData(pl.LightningDataModule):
-    """The data of one stage; its checkpoint state is the number of micro-batches consumed.
+    """The data of one stage; its checkpoint state is the number of sequences that each process consumed.
 
     Raises:
         DataError: the corpus holds less than one optimiser step reads.
@@ -122,7 +122,7 @@ class StageData(pl.LightningDataModule):
             seed=settings.seed,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
-            start=self.consumed,
+            start=self.consumed // settings.batch_size,
         )
         on_gpu = trainer.strategy.root_device.type == "cuda"
         return DataLoader(
@@ -135,7 +135,7 @@ class StageData(pl.LightningDataModule):
         return self.trainer
 
     def state_dict(self) -> dict[str, Any]:
-        consumed = self._trainer.global_step * self.settings.gradient_accumulation
+        consumed = self._trainer.global_step * self.settings.sequences_per_step
         return {"consumed": consumed, "world_size": self._trainer.world_size}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

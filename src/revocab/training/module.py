@@ -64,6 +64,14 @@ class StageModule(pl.LightningModule):
             nn.utils.clip_grads_with_norm_(parameters, self.gradient_clip, self.gradient_norm)
         self.learning_rate = optimizer.param_groups[0]["lr"]
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Count the micro-batches that Lightning's loop has seen in those of now: they may have been larger then."""
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        seen = checkpoint["global_step"] * self.trainer.accumulate_grad_batches
+        for counts in (progress["total"], progress["current"]):
+            change = seen - counts["ready"]
+            counts.update({key: counts[key] + change for key in ("ready", "started", "processed", "completed")})
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what is trained: the frozen rest comes from the model that the stage starts from."""
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}

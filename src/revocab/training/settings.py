@@ -11,7 +11,8 @@ from revocab.errors import ConfigError
 
 Kind = Literal["tables", "full", "lora"]
 KINDS: tuple[Kind, ...] = ("tables", "full", "lora")
-WITHOUT_EFFECT = ("checkpoint_every", "log_every")  # these change no weight, so a stage may resume with others
+# These change no weight by more than rounding, so a stage may resume with others.
+WITHOUT_EFFECT = ("checkpoint_every", "log_every", "batch_size", "gradient_accumulation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +87,12 @@ class StageSettings:
         return self.batch_size * self.gradient_accumulation
 
     def digest(self, **others: object) -> str:
-        """Hash of all that decides how the stage ends: these settings, and the facts given as `others`."""
+        """Hash of all that decides how the stage ends: these settings, and the facts given as `others`.
+
+        Of micro-batch and accumulation only the product counts: a stage goes on with a smaller micro-batch.
+        """
         values = {key: value for key, value in asdict(self).items() if key not in WITHOUT_EFFECT}
+        values["sequences"] = self.sequences_per_step
         return hashlib.sha256(json.dumps([values, others], sort_keys=True).encode()).hexdigest()
 
 
