@@ -3,9 +3,10 @@
     python benchmarks/alignment.py --source SMOLLM2_FOLDER --target MISTRAL_V3_FOLDER --corpus bio.train.jsonl
     python benchmarks/alignment.py ... --against-fasttext      # the published vectors beside it, from one epoch
 
-Each step is the package's own function, in one process. Peak memory is the highest resident size of the process so
-far, so it never falls from step to step. `--against-fasttext` trains fastText for one epoch after the measured
-alignment and multiplies by 30, the published number of epochs: the ratio that it prints is such an estimate.
+Each step is the package's own function, in one process unless --workers says otherwise. Peak memory is the highest
+resident size of the process so far, so it never falls from step to step. CPU seconds are those of all cores; on a
+machine that does other work too they tell more than seconds. `--against-fasttext` trains fastText for one epoch after
+the measured alignment and multiplies by 30, the published number of epochs: the ratio it prints is such an estimate.
 """
 
 import time
@@ -21,7 +22,6 @@ import tempfile  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
 from dataclasses import dataclass, field, replace  # noqa: E402
-from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -29,19 +29,21 @@ from revocab.alignment import Problem, Settings, align, methods, needs_vectors, 
 from revocab.artifacts import Corpus, TokenizedCorpus, TokenVectors  # noqa: E402
 from revocab.corpus import build_corpus  # noqa: E402
 from revocab.errors import RevocabError  # noqa: E402
-from revocab.vectors import cooccurrence_vectors, fasttext_vectors  # noqa: E402
+from revocab.runtime.cache import Cache  # noqa: E402
+from revocab.shards import Shards  # noqa: E402
+from revocab.vectors import PairCounts, cooccurrence_vectors, fasttext_vectors  # noqa: E402
 from revocab.vocabulary import (  # noqa: E402
     cut_into_pieces,
     exact_pairs,
     load_tokenizer,
     read_vocabulary,
     role_pairs,
-    tokenize_corpus,
 )
 
 PUBLISHED_EPOCHS = 30
 GIB = 2**30
-MakeVectors = Callable[[TokenizedCorpus], TokenVectors]
+WINDOW = 5
+MakeVectors = Callable[[Shards], TokenVectors]
 
 
 @dataclass
@@ -52,15 +54,26 @@ class Clock:
 
     @contextmanager
     def step(self, name: str, started: float | None = None) -> Iterator[None]:
+        worked = cpu_seconds() if started is None else 0.0
         started = time.perf_counter() if started is None else started
         yield
         self.steps.append(
-            {"step": name, "seconds": time.perf_counter() - started, "peak_rss_gib": peak_memory_bytes() / GIB}
+            {
+                "step": name,
+                "seconds": time.perf_counter() - started,
+                "cpu_seconds": cpu_seconds() - worked,
+                "peak_rss_gib": peak_memory_bytes() / GIB,
+            }
         )
 
     def seconds(self, *starts: str) -> float:
         """Total of the steps whose names start so; of all without arguments."""
         return sum(step["seconds"] for step in self.steps if not starts or step["step"].startswith(starts))
+
+
+def cpu_seconds() -> float:
+    """Of this process and of those that it waited for: hardly changed by what else the machine does."""
+    return sum(os.times()[:4])
 
 
 def peak_memory_bytes() -> int:
@@ -92,6 +105,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--embedding", default="cooccurrence", choices=["cooccurrence", "fasttext"])
     parser.add_argument("--epochs", type=int, default=PUBLISHED_EPOCHS, help="of --embedding fasttext")
     parser.add_argument("--dim", type=int, default=300)
+    parser.add_argument("--max-pairs", type=int, default=20_000_000, help="pairs that are factorised")
+    parser.add_argument("--shard-mb", type=int, default=64, help="megabytes of text of a shard")
+    parser.add_argument("--workers", type=int, default=1, help="processes that make shards")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--against-fasttext", action="store_true", help="train fastText for one epoch afterwards")
     parser.add_argument("--work-folder", type=Path, help="where temporary files go; default the system's")
@@ -103,13 +119,10 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     clock = Clock()
     with clock.step("start (imports)", STARTED):
         pass
-    make_vectors: MakeVectors = {
-        "cooccurrence": partial(cooccurrence_vectors, dim=arguments.dim, device=arguments.device),
-        "fasttext": partial(fasttext_vectors, dim=arguments.dim, epochs=arguments.epochs, work_folder=folder),
-    }[arguments.embedding]
-    problem, tokens = prepare(arguments, folder, clock)
+    problem, shards = prepare(arguments, folder, clock)
+    tokens = [TokenizedCorpus.load(each.tokens()) for each in shards]
     if needs_vectors(arguments.method):
-        problem = with_vectors(problem, tokens, make_vectors, clock)
+        problem = with_vectors(problem, shards, vectors_of(arguments, folder), clock)
     settings = Settings(method=arguments.method, device=arguments.device)
     with clock.step("match"):
         alignment = align(problem, settings)
@@ -124,24 +137,52 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "tokens": {"source": len(tokens[0].tokens), "target": len(tokens[1].tokens)},
         "steps": clock.steps,
         "seconds": clock.seconds(),
+        "cpu_seconds": sum(step["cpu_seconds"] for step in clock.steps),
+        "text_bytes": tokens[0].text_bytes,
         "peak_rss_gib": peak_memory_bytes() / GIB,
         "heldout": told["heldout"],
         "alignment": {name: told[name] for name in names},
-        "fasttext": against_fasttext(arguments, folder, problem, tokens, clock) if arguments.against_fasttext else None,
+        "fasttext": against_fasttext(arguments, folder, problem, shards, clock) if arguments.against_fasttext else None,
     }
 
 
-def prepare(arguments: argparse.Namespace, folder: Path, clock: Clock) -> tuple[Problem, list[TokenizedCorpus]]:
+def vectors_of(arguments: argparse.Namespace, folder: Path) -> MakeVectors:
+    def cooccurrence(shards: Shards) -> TokenVectors:
+        counts = PairCounts.load(shards.counts())
+        return cooccurrence_vectors(counts, dim=arguments.dim, max_pairs=arguments.max_pairs, device=arguments.device)
+
+    def fasttext(shards: Shards) -> TokenVectors:
+        tokens = TokenizedCorpus.load(shards.tokens())
+        return fasttext_vectors(tokens, dim=arguments.dim, epochs=arguments.epochs, work_folder=folder)
+
+    return {"cooccurrence": cooccurrence, "fasttext": fasttext}[arguments.embedding]
+
+
+def prepare(arguments: argparse.Namespace, folder: Path, clock: Clock) -> tuple[Problem, list[Shards]]:
     with clock.step("load tokenizers"):
         source_tokenizer = load_tokenizer(arguments.source, gguf_file=arguments.source_gguf)
         target_tokenizer = load_tokenizer(arguments.target)
     with clock.step("build corpus"):
-        corpus = build_plain_corpus(folder / "corpus", arguments.corpus)
-    tokens = []
+        build_plain_corpus(folder / "corpus", arguments.corpus)
+    shards = []
+    counted = needs_vectors(arguments.method) and arguments.embedding == "cooccurrence"
     for name, tokenizer in (("source", source_tokenizer), ("target", target_tokenizer)):
-        with clock.step(f"tokenize ({name})"):
-            tokenize_corpus(folder / name, corpus.train, tokenizer)
-            tokens.append(TokenizedCorpus.load(folder / name))
+        made = Shards(
+            corpus_folder=folder / "corpus",
+            tokenizer=tokenizer,
+            shard_bytes=arguments.shard_mb * 10**6,
+            window=WINDOW if counted else None,
+            device=arguments.device,
+            token_cache=Cache(folder / "cache"),
+            cache=Cache(folder / "cache"),
+            workers=arguments.workers,
+        )
+        with clock.step(f"tokenize, count ({name})"):
+            made.tokens()
+        if counted:
+            with clock.step(f"add up ({name})"):
+                made.counts()
+        shards.append(made)
     with clock.step("compare vocabularies"):
         source, target = read_vocabulary(source_tokenizer), read_vocabulary(target_tokenizer)
         problem = Problem(
@@ -152,7 +193,7 @@ def prepare(arguments: argparse.Namespace, folder: Path, clock: Clock) -> tuple[
             roles=role_pairs(source, target),
             pieces=cut_into_pieces(source_tokenizer, source, target),
         )
-    return problem, tokens
+    return problem, shards
 
 
 def build_plain_corpus(folder: Path, inputs: list[str]) -> Corpus:
@@ -170,23 +211,27 @@ def build_plain_corpus(folder: Path, inputs: list[str]) -> Corpus:
     return Corpus.load(folder)
 
 
-def with_vectors(problem: Problem, tokens: list[TokenizedCorpus], make: MakeVectors, clock: Clock) -> Problem:
+def with_vectors(problem: Problem, shards: list[Shards], make: MakeVectors, clock: Clock) -> Problem:
     with clock.step("vectors (source)"):
-        source = make(tokens[0])
+        source = make(shards[0])
     with clock.step("vectors (target)"):
-        target = make(tokens[1])
+        target = make(shards[1])
     return replace(problem, source_vectors=source, target_vectors=target)
 
 
 def against_fasttext(
-    arguments: argparse.Namespace, folder: Path, problem: Problem, tokens: list[TokenizedCorpus], clock: Clock
+    arguments: argparse.Namespace, folder: Path, problem: Problem, shards: list[Shards], clock: Clock
 ) -> dict[str, Any]:
     """Train one epoch of fastText, score it by the same match, and estimate the published 30 epochs."""
     other = Clock()
-    make = partial(fasttext_vectors, dim=arguments.dim, epochs=1, work_folder=folder)
-    problem = with_vectors(problem, tokens, make, other)
+
+    def make(shards: Shards) -> TokenVectors:
+        tokens = TokenizedCorpus.load(shards.tokens())
+        return fasttext_vectors(tokens, dim=arguments.dim, epochs=1, work_folder=folder)
+
+    problem = with_vectors(problem, shards, make, other)
     alignment = align(problem, Settings(method="procrustes", device=arguments.device))
-    shared = clock.seconds() - clock.seconds("vectors")
+    shared = clock.seconds() - clock.seconds("vectors")  # with the counting, which is a part of tokenizing here
     estimate = shared + PUBLISHED_EPOCHS * other.seconds("vectors")
     return {
         "seconds_one_epoch": other.seconds("vectors"),
@@ -199,11 +244,11 @@ def against_fasttext(
 
 
 def print_table(result: dict[str, Any]) -> None:
-    print(f"{'step':24}{'seconds':>10}{'peak GiB':>10}")
+    print(f"{'step':24}{'seconds':>10}{'CPU s':>10}{'peak GiB':>10}")
     for step in result["steps"]:
-        print(f"{step['step']:24}{step['seconds']:10.1f}{step['peak_rss_gib']:10.2f}")
+        print(f"{step['step']:24}{step['seconds']:10.1f}{step['cpu_seconds']:10.1f}{step['peak_rss_gib']:10.2f}")
     peak = result["steps"][-1]["peak_rss_gib"]
-    print(f"{'in all':24}{result['seconds']:10.1f}{peak:10.2f}")
+    print(f"{'in all':24}{result['seconds']:10.1f}{result['cpu_seconds']:10.1f}{peak:10.2f}")
     print(f"\n{result['cores']} cores, load {result['load_average']:.2f}, tokens {result['tokens']}")
     print(", ".join(f"{name} {value}" for name, value in result["alignment"].items()))
     if result["heldout"]:

@@ -69,6 +69,17 @@ class TokenizedCorpus:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Return a copy of `tokens[start:stop]`, cut at the end, that leaves no page of the file in this process.
+
+        For passes over the whole corpus: what is read through the map itself counts as this process's memory.
+        """
+        stop = min(stop, len(self.tokens))
+        if not isinstance(self.tokens, np.memmap) or stop <= start:
+            return self.tokens[start:stop].copy()
+        place = start * self.tokens.dtype.itemsize
+        return np.fromfile(str(self.tokens.filename), self.tokens.dtype, count=stop - start, offset=place)
+
     @classmethod
     def load(cls, folder: Path) -> TokenizedCorpus:
         """Read `tokens.bin`, `offsets.npy` and `tokens.json`."""

@@ -29,9 +29,14 @@ LARGE_MODEL = 1_000_000_000  # parameters
 
 
 def align(config: Config, job: JobFolder, labels: dict[str, Any], resolved: dict[str, Any]) -> float:
-    """Align the two vocabularies and leave `alignment_report.json`; returns the coverage."""
+    """Align the two vocabularies and leave `alignment_report.json`; returns the coverage.
+
+    With `tokenization.part` it only makes this part of the shards, for a later command without; returns their number.
+    """
     begin(job, resolved)
     upstream = Upstream(config)
+    if config.tokenization.part is not None:
+        return make_part(upstream, config.tokenization.part, config.tokenization.parts, job)
     report = {**upstream.alignment_report, **upstream.terms_report}
     write_json(job.path / "alignment_report.json", report)
     job.write_status("completed")
@@ -39,6 +44,15 @@ def align(config: Config, job: JobFolder, labels: dict[str, Any], resolved: dict
         log.info("%-18s %8d", key.replace("_", " "), report[key])
     log.info("%-18s %8.1f %%\nreport: %s", "coverage", 100 * report["coverage"], job.path / "alignment_report.json")
     return float(report["coverage"])
+
+
+def make_part(upstream: Upstream, part: int, parts: int, job: JobFolder) -> float:
+    shards = (upstream.source_shards, upstream.target_shards)
+    made = sum(each.make_all(part, parts) for each in shards)
+    total = sum(len(each.borders) for each in shards)
+    log.info("part %d of %d: %d of %d shards are in the cache", part, parts, made, total)
+    job.write_status("completed")
+    return float(made)
 
 
 def evaluate(config: Config, job: JobFolder, labels: dict[str, Any], resolved: dict[str, Any]) -> float:
@@ -69,7 +83,13 @@ def evaluate(config: Config, job: JobFolder, labels: dict[str, Any], resolved: d
 
 
 def train(config: Config, job: JobFolder, labels: dict[str, Any], resolved: dict[str, Any]) -> float:
-    """The whole way of one job; returns the final BPB of the first held-out set."""
+    """The whole way of one job; returns the final BPB of the first held-out set.
+
+    Raises:
+        ConfigError: `tokenization.part`, which makes no alignment to train from.
+    """
+    if config.tokenization.part is not None:
+        raise ConfigError("tokenization.part", config.tokenization.part, "null in train.py", "align.py makes parts.")
     if job.completed:
         log.info("%s is finished already; nothing to do", job.path)
         return final_bpb(read_json(job.path / "summary.json") or {})

@@ -120,9 +120,10 @@ class Cooccurrence:
     window: int = 5  # tokens to each side
     context_exponent: float = 0.75  # smoothing of context counts in PPMI
     min_count: int = 5  # rarer tokens get no vector
+    max_pairs: int = 20_000_000  # the most frequent pairs of tokens are factorised; bounds memory, 45 bytes each
 
     def check(self) -> None:
-        at_least(self, "embedding.cooccurrence", 1, "window", "min_count")
+        at_least(self, "embedding.cooccurrence", 1, "window", "min_count", "max_pairs")
         require(
             0 < self.context_exponent <= 1,
             "embedding.cooccurrence.context_exponent",
@@ -209,12 +210,17 @@ class AlignmentConfig:
 
 @dataclass
 class Tokenization:
-    workers: int | None = None  # threads; null: all cores
+    workers: int = 1  # processes that tokenize and count shards side by side; they share the cores
+    shard_mb: int = 64  # megabytes of text of a shard; a kill loses the shards in work, memory grows with it
+    parts: int = 1  # jobs that the shards are dealt out to, see docs/scaling.md
+    part: int | None = None  # of these jobs, from 0: align.py makes its shards and stops; null: the whole alignment
     cache_dir: str | None = None  # of tokenized corpora; null: paths.cache_dir
     min_line_length: int = 0  # characters; as corpus.min_line_length, the larger of the two holds
 
     def check(self) -> None:
-        at_least(self, "tokenization", 1, "workers")
+        at_least(self, "tokenization", 1, "workers", "shard_mb", "parts")
+        expected = f"null or in 0..{self.parts - 1}, below tokenization.parts"
+        require(self.part is None or 0 <= self.part < self.parts, "tokenization.part", self.part, expected)
         at_least(self, "tokenization", 0, "min_line_length")
 
 

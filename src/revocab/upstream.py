@@ -6,7 +6,6 @@ Each is made once, kept in the cache under a hash of what decides it, and shared
 import itertools
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -14,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -29,6 +27,7 @@ from revocab.runtime.files import write_json
 from revocab.runtime.progress import track
 from revocab.runtime.retry import Retries
 from revocab.schema import Accelerator, Backend, Config
+from revocab.shards import Shards
 
 log = logging.getLogger(__name__)
 HELDOUT = "heldout"  # name of the corpus's own held-out part where no evaluation.datasets are given
@@ -45,8 +44,6 @@ class Upstream:
         self.cache = Cache(Path(config.paths.cache_dir))
         tokens = config.tokenization.cache_dir
         self.token_cache = Cache(Path(tokens)) if tokens else self.cache
-        if config.tokenization.workers:
-            os.environ["RAYON_NUM_THREADS"] = str(config.tokenization.workers)
 
     @property
     def device(self) -> str:
@@ -215,19 +212,35 @@ class Upstream:
 
     # --- tokens and vectors
 
-    def _tokens_folder(self, tokenizer: PreTrainedTokenizerBase) -> Path:
-        key = {"corpus": self.corpus_folder.name, "tokenizer": fingerprints.of_tokenizer(tokenizer)}
-        return self.token_cache.get(
-            "tokens", key, lambda folder: vocabulary.tokenize_corpus(folder, self.corpus.train, tokenizer)
+    def _shards(self, tokenizer: PreTrainedTokenizerBase) -> Shards:
+        embedding, tokenization = self.config.embedding, self.config.tokenization
+        count = alignments.needs_vectors(self.config.alignment.method) and embedding.backend is Backend.cooccurrence
+        return Shards(
+            corpus_folder=self.corpus_folder,
+            tokenizer=tokenizer,
+            shard_bytes=tokenization.shard_mb * 10**6,
+            window=embedding.cooccurrence.window if count else None,
+            device=self.device,
+            token_cache=self.token_cache,
+            cache=self.cache,
+            workers=tokenization.workers,
         )
 
     @cached_property
+    def source_shards(self) -> Shards:
+        return self._shards(self.source_tokenizer)
+
+    @cached_property
+    def target_shards(self) -> Shards:
+        return self._shards(self.target_tokenizer)
+
+    @cached_property
     def source_tokens_folder(self) -> Path:
-        return self._tokens_folder(self.source_tokenizer)
+        return self.source_shards.tokens()
 
     @cached_property
     def target_tokens_folder(self) -> Path:
-        return self._tokens_folder(self.target_tokenizer)
+        return self.target_shards.tokens()
 
     @cached_property
     def source_tokens(self) -> TokenizedCorpus:
@@ -237,19 +250,19 @@ class Upstream:
     def target_tokens(self) -> TokenizedCorpus:
         return TokenizedCorpus.load(self.target_tokens_folder)
 
-    def _vectors_folder(self, tokens: Path) -> Path:
+    def _vectors_folder(self, shards: Shards) -> Path:
         embedding = self.config.embedding
         chosen = getattr(embedding, embedding.backend.value)
-        key = {"tokens": tokens.name, "backend": embedding.backend.value, "dim": embedding.dim, **asdict(chosen)}
-        return self.cache.get("vectors", {**key, "seed": self.config.seed}, lambda folder: self._learn(tokens, folder))
+        key = {"tokens": shards.tokens().name, "backend": embedding.backend.value, "dim": embedding.dim}
+        key |= {**asdict(chosen), "seed": self.config.seed}
+        return self.cache.get("vectors", key, lambda folder: self._learn(shards, folder))
 
-    def _learn(self, tokens_folder: Path, folder: Path) -> dict[str, Any]:
+    def _learn(self, shards: Shards, folder: Path) -> dict[str, Any]:
         embedding, seed = self.config.embedding, seeds.derive(self.config.seed, "vectors")
-        tokens = TokenizedCorpus.load(tokens_folder)
         if embedding.backend is Backend.fasttext:
             chosen = embedding.fasttext
             learned = vectors.fasttext_vectors(
-                tokens,
+                TokenizedCorpus.load(shards.tokens()),
                 dim=embedding.dim,
                 window=chosen.window,
                 epochs=chosen.epochs,
@@ -261,7 +274,7 @@ class Upstream:
             )
         elif embedding.backend is Backend.glove:
             learned = vectors.glove_vectors(
-                tokens,
+                TokenizedCorpus.load(shards.tokens()),
                 dim=embedding.dim,
                 seed=seed,
                 device=self.device,
@@ -269,9 +282,10 @@ class Upstream:
                 **asdict(embedding.glove),
             )
         else:
-            learned = vectors.cooccurrence_vectors(
-                tokens, dim=embedding.dim, seed=seed, device=self.device, **asdict(embedding.cooccurrence)
-            )
+            settings = asdict(embedding.cooccurrence)
+            settings.pop("window")  # is in the counts
+            counts = vectors.PairCounts.load(shards.counts())
+            learned = vectors.cooccurrence_vectors(counts, dim=embedding.dim, seed=seed, device=self.device, **settings)
         learned.save(folder)
         return {"known": int(learned.known.sum()), "vocabulary": len(learned.counts)}
 
@@ -289,9 +303,9 @@ class Upstream:
             exact_by_string=vocabulary.exact_pairs(source, target, by="string"),
             roles=vocabulary.role_pairs(source, target),
             pieces=vocabulary.cut_into_pieces(self.source_tokenizer, source, target),
-            source_vectors=TokenVectors.load(self._vectors_folder(self.source_tokens_folder)) if learn else None,
-            target_vectors=TokenVectors.load(self._vectors_folder(self.target_tokens_folder)) if learn else None,
-            target_counts=np.bincount(self.target_tokens.tokens, minlength=len(target)),
+            source_vectors=TokenVectors.load(self._vectors_folder(self.source_shards)) if learn else None,
+            target_vectors=TokenVectors.load(self._vectors_folder(self.target_shards)) if learn else None,
+            target_counts=vectors.token_counts(self.target_tokens),
         )
 
     @cached_property
@@ -312,8 +326,8 @@ class Upstream:
             "target_tokens": self.target_tokens_folder.name,
         }
         if alignments.needs_vectors(chosen.method):
-            folders = (self.source_tokens_folder, self.target_tokens_folder)
-            key["vectors"] = [self._vectors_folder(folder).name for folder in folders]
+            both = (self.source_shards, self.target_shards)
+            key["vectors"] = [self._vectors_folder(shards).name for shards in both]
         return self.cache.get("alignment", key, lambda folder: self._align(folder, settings))
 
     def _align(self, folder: Path, settings: alignments.Settings) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """Small tokenized corpora made in memory."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy as np
 import pytest
 
 from revocab.artifacts import TokenizedCorpus
+from revocab.vectors import PairCounts, count_shard
 
 MakeCorpus = Callable[..., TokenizedCorpus]
 
@@ -36,3 +39,15 @@ def topical_corpus(make_corpus: MakeCorpus) -> TokenizedCorpus:
         words = generator.integers(2, 12, size=12) + 10 * (i % 2)
         documents.append([0, *words.tolist(), 1])
     return make_corpus(documents, vocabulary_size=24, special_ids=(0, 1))
+
+
+@pytest.fixture
+def counted(tmp_path: Path) -> Callable[..., PairCounts]:
+    """Counts of a corpus as a shard leaves them."""
+
+    def count(corpus: TokenizedCorpus, window: int = 5) -> PairCounts:
+        folder = Path(mkdtemp(dir=tmp_path))
+        count_shard(folder, corpus, window)
+        return PairCounts.load(folder)
+
+    return count

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from revocab.errors import ConfigError
-from revocab.vectors.counting import count_neighbours, units_per_count
+from revocab.vectors.counting import count_neighbours, count_pairs, units_per_count
 
 documents_of_ids = st.lists(st.lists(st.integers(0, 6), max_size=12), max_size=8)
 
@@ -34,12 +34,19 @@ def brute_force(documents, window, size, special):
     window=st.integers(1, 6),
     pairs_at_once=st.integers(1, 40),
     special=st.sets(st.integers(0, 6), max_size=2),
+    device=st.sampled_from(["cpu", "cpu:0"]),  # the second is torch's name: the way of a GPU
 )
-def test_counts_are_the_brute_force_counts_whatever_the_chunks(make_corpus, documents, window, pairs_at_once, special):
+def test_counts_are_the_brute_force_counts_whatever_the_chunks(
+    make_corpus, documents, window, pairs_at_once, special, device
+):
     corpus = make_corpus(documents, vocabulary_size=7, special_ids=sorted(special))
-    counted = count_neighbours(corpus, window, pairs_at_once=pairs_at_once, threads=2)
+    counted = count_pairs(corpus, window, pairs_at_once=pairs_at_once, threads=2, device=device)
     assert counted.dtype == np.int64
-    np.testing.assert_array_equal(counted.toarray(), brute_force(documents, window, 7, special))
+    upper = np.triu(brute_force(documents, window, 7, special))
+    upper[np.diag_indices(7)] //= 2  # a token beside itself was seen from both ends
+    np.testing.assert_array_equal(counted.toarray(), upper)
+    both = count_neighbours(corpus, window, device=device).toarray()
+    np.testing.assert_array_equal(both, brute_force(documents, window, 7, special))
 
 
 def test_a_case_worked_by_hand(make_corpus):
@@ -49,10 +56,11 @@ def test_a_case_worked_by_hand(make_corpus):
     np.testing.assert_array_equal(counts, [[2, 4, 2], [4, 0, 0], [2, 0, 0]])
 
 
-def test_chunks_and_threads_change_no_bit(topical_corpus):
-    whole = count_neighbours(topical_corpus, 5, threads=1)
-    for pairs_at_once, threads in ((7, 1), (500, 3), (10**6, 2)):
-        part = count_neighbours(topical_corpus, 5, pairs_at_once=pairs_at_once, threads=threads)
+def test_chunks_threads_and_device_change_no_bit(topical_corpus):
+    whole = count_pairs(topical_corpus, 5, threads=1)
+    for pairs_at_once, threads, device in ((7, 1, "cpu"), (500, 3, "cpu"), (10**6, 2, "cpu"), (500, 1, "cpu:0")):
+        part = count_pairs(topical_corpus, 5, pairs_at_once=pairs_at_once, threads=threads, device=device)
+        assert part.has_canonical_format
         for name in ("data", "indices", "indptr"):
             np.testing.assert_array_equal(getattr(part, name), getattr(whole, name))
 
@@ -64,9 +72,10 @@ def test_counts_of_shards_add_up_to_the_counts_of_the_whole(make_corpus):
     assert (sum(shards[1:], shards[0]) != whole).nnz == 0
 
 
-def test_wide_vocabularies_are_packed_without_collisions(make_corpus):
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+def test_wide_vocabularies_are_packed_without_collisions(make_corpus, device):
     corpus = make_corpus([[65535, 0, 65535], [32768, 32767]], vocabulary_size=65536)
-    counts = count_neighbours(corpus, 5).tocoo()
+    counts = count_neighbours(corpus, 5, device=device).tocoo()
     found = {(int(i), int(j)): int(n) for i, j, n in zip(counts.row, counts.col, counts.data, strict=True)}
     assert found == {
         (0, 65535): 120,

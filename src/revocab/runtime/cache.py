@@ -34,13 +34,21 @@ class Cache:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def get(self, kind: str, inputs: Mapping[str, Any], build: Callable[[Path], Mapping[str, Any] | None]) -> Path:
+    def get(
+        self,
+        kind: str,
+        inputs: Mapping[str, Any],
+        build: Callable[[Path], Mapping[str, Any] | None],
+        *,
+        quiet: bool = False,
+    ) -> Path:
         """Return the folder of the artifact that `inputs` decide; call `build(folder)` first if it is not there.
 
         Args:
             kind: what it is, such as `alignment`; the name of a folder.
             inputs: settings and hashes of inputs, JSON values; equal inputs share one artifact.
             build: writes the artifact into the empty folder that it gets, and returns counts for the manifest.
+            quiet: do not tell the user that it was made; for one of many.
 
         Raises:
             ResourceError: the disk is full or the folder cannot be written.
@@ -52,7 +60,8 @@ class Cache:
             entry.parent.mkdir(parents=True, exist_ok=True)
             with self._lock(entry, kind):
                 if not is_whole(entry):
-                    self._build(entry, kind, inputs, build)
+                    seconds = self._build(entry, kind, inputs, build)
+                    log.log(logging.DEBUG if quiet else logging.INFO, "%s: made in %.1f s", kind, seconds)
         return entry
 
     def _lock(self, entry: Path, kind: str) -> AcquireReturnProxy:
@@ -65,7 +74,7 @@ class Cache:
 
     def _build(
         self, entry: Path, kind: str, inputs: Mapping[str, Any], build: Callable[[Path], Mapping[str, Any] | None]
-    ) -> None:
+    ) -> float:
         if entry.exists():
             log.warning("%s: the cached %s is damaged, making it again", kind, entry)
             shutil.rmtree(entry)
@@ -89,7 +98,7 @@ class Cache:
             temporary.replace(entry)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        log.info("%s: made in %.1f s", kind, time.monotonic() - start)
+        return time.monotonic() - start
 
 
 def is_whole(entry: Path) -> bool:

@@ -5,7 +5,19 @@ vectors whose shapes agree, up to a rotation, so that tokens of the two can be c
 """
 
 from revocab.vectors.cooccurrence import cooccurrence_vectors
+from revocab.vectors.cores import available_cores
 from revocab.vectors.fasttext import fasttext_vectors
 from revocab.vectors.glove import glove_vectors
+from revocab.vectors.occurrences import token_counts
+from revocab.vectors.pair_counts import PairCounts, add_shards, count_shard
 
-__all__ = ["cooccurrence_vectors", "fasttext_vectors", "glove_vectors"]
+__all__ = [
+    "PairCounts",
+    "add_shards",
+    "available_cores",
+    "cooccurrence_vectors",
+    "count_shard",
+    "fasttext_vectors",
+    "glove_vectors",
+    "token_counts",
+]

@@ -68,7 +68,7 @@ def fasttext_vectors(
     threads = threads or available_cores()
     fasttext = _import_fasttext()
     counts_V = token_counts(tokens)
-    kept = frequent_tokens(tokens, counts_V, min_count)
+    kept = frequent_tokens(counts_V, tokens.special_ids, min_count)
     text, start = work_folder / f"tokens.{os.getpid()}.txt", work_folder / f"start.{os.getpid()}.txt"
     log.info("fastText: %d epochs of %d tokens on %d threads; this may take long", epochs, len(tokens.tokens), threads)
     try:

@@ -73,7 +73,7 @@ def glove_vectors(
     """
     generator = np.random.default_rng(seed)
     counts_V = token_counts(tokens)
-    kept = frequent_tokens(tokens, counts_V, min_count)
+    kept = frequent_tokens(counts_V, tokens.special_ids, min_count)
     cells = _cells_of(tokens, kept, window, work_folder, generator)
     log.info("GloVe: %d passes over %d cells of %d tokens", iterations, cells.number, len(kept))
     try:

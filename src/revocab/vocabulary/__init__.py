@@ -13,14 +13,16 @@ from revocab.vocabulary.pairs import exact_pairs, role_pairs
 from revocab.vocabulary.pieces import cut_into_pieces
 from revocab.vocabulary.surfaces import read_vocabulary
 from revocab.vocabulary.terms import mine_terms
-from revocab.vocabulary.tokenizing import document_marks, tokenize_corpus
+from revocab.vocabulary.tokenizing import cut_into_shards, document_marks, join_shards, tokenize_corpus
 
 __all__ = [
     "add_terms",
     "cut_into_pieces",
+    "cut_into_shards",
     "document_marks",
     "exact_pairs",
     "extend_tokenizer",
+    "join_shards",
     "load_tokenizer",
     "mine_terms",
     "read_vocabulary",
