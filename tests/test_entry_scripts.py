@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import wandb
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -247,10 +248,24 @@ def test_a_sweep_shows_which_job_has_domain_terms(command):
     assert "term_mining" in out
 
 
-def test_wandb_gets_one_run_per_job_with_config_history_and_summary(command, tmp_path):
-    code, _, err = command("train", "-m", "vocab.lr_stage1=2e-5,6.4e-4", "vocab.enabled=true", logger="wandb_offline")
+SECRETS = {  # what an environment may hold, and no file of a sweep may
+    "WANDB_API_KEY": "0123456789abcdef" * 2 + "5ec3e75e",
+    "WANDB_ENTITY": "the-secret-team",
+    "WANDB_USERNAME": "the-secret-user",
+    "WANDB_USER_EMAIL": "the-secret-user@example.org",
+    "HF_TOKEN": "hf_thesecrettoken",
+}
+
+
+def test_wandb_gets_one_run_per_job_and_one_of_the_table_and_no_secret(command, tmp_path, monkeypatch):
+    for name, secret in SECRETS.items():
+        monkeypatch.setenv(name, secret)
+    wandb.teardown()  # it reads the environment once
+    code, out, err = command("train", "-m", "vocab.lr_stage1=2e-5,6.4e-4", "vocab.enabled=true", logger="wandb_offline")
     assert code == 0, err
     (sweep,) = (tmp_path / "multirun").iterdir()
+    places = f"multirun/{sweep.name}/*/wandb multirun/{sweep.name}/wandb"
+    assert f'Upload all runs: wandb sync --yes --entity "$WANDB_ENTITY" {places}\n' in out
     seen = set()
     for job in jobs(sweep):
         (run,) = [path for path in (job / "wandb").glob("offline-run-*") if path.is_dir()]
@@ -259,7 +274,25 @@ def test_wandb_gets_one_run_per_job_with_config_history_and_summary(command, tmp
         assert facts["exit_code"] == 0
         summary = read(job / "summary.json")
         assert facts["summary"]["bpb/heldout/final"] == pytest.approx(summary["bpb"]["heldout"]["final"])
+        failed = [check["name"] for check in summary["checks"] if not check["passed"]]
+        assert facts["summary"]["checks_failed"] == len(failed)
     assert seen == {2e-5, 6.4e-4}
+    (table,) = [path for path in (sweep / "wandb").glob("offline-run-*") if path.is_dir()]
+    summary = leet(table)["summary"]
+    assert summary["comparison"]["nrows"] == 2
+    (cells,) = table.glob("files/media/table/comparison*.json")
+    assert sorted(row[read(cells)["columns"].index("vocab.lr_stage1")] for row in read(cells)["data"]) == [2e-5, 6.4e-4]
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"config.yaml", "multirun.yaml", "report.html"} < {path.name for path in files}
+    for secret in SECRETS.values():
+        assert not [path for path in files if secret.encode() in path.read_bytes()]
+
+
+def test_without_a_tracker_a_sweep_leaves_nothing_of_one(command, tmp_path):
+    code, out, err = command("train", "-m", "vocab.lr_stage1=2e-5", "vocab.enabled=false")
+    assert code == 0, err
+    assert "Upload" not in out
+    assert not list(tmp_path.rglob("wandb"))
 
 
 def leet(run):

@@ -231,7 +231,7 @@ class SweepCallback(Callback):
             return  # it does not compose: Hydra says so itself before the first job
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        from revocab.reporting import collect, write_sweep
+        from revocab.reporting import collect, track_sweep, write_sweep
 
         folder = Path(config.hydra.sweep.dir)
         if config.hydra.job.name != "train":
@@ -242,6 +242,9 @@ class SweepCallback(Callback):
             return
         sweep = write_sweep(folder)
         print(f"\n{sweep.table}\n\nReport: {sweep.report}")
+        kind, project, group = config.logger.kind.value, config.logger.project, config.sweep_name
+        for line in track_sweep(kind, project=project, group=group, folder=folder, jobs=sweep.jobs):
+            print(line)
         failed = [job for job in sweep.jobs if job.state != "completed"]
         for job in failed:
             fail(f"{job.folder.name}: {job.state}: {job.error or 'no reason was left'}")

@@ -99,7 +99,7 @@ def train(config: Config, job: JobFolder, labels: dict[str, Any], resolved: dict
     logger = reporting.make_logger(
         config.logger.kind.value,
         project=config.logger.project,
-        group=config.sweep_name or "single",
+        group=config.sweep_name,
         name=job.path.name,
         tags=[config.preset],
         config=resolved,

@@ -48,6 +48,7 @@ class Baseline(Enum):
 class LoggerKind(Enum):
     wandb_offline = "wandb_offline"
     wandb = "wandb"
+    trackio = "trackio"
     none = "none"
 
 

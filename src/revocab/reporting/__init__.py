@@ -7,7 +7,7 @@ job whose files are missing or broken costs its own row only.
 from revocab.reporting.checks import Limits, checklist
 from revocab.reporting.jobs import Job, collect, read_metrics
 from revocab.reporting.sweep import SweepReport, write_sweep
-from revocab.reporting.tracking import finish, log_summary, make_logger
+from revocab.reporting.tracking import finish, log_summary, make_logger, track_sweep
 
 __all__ = [
     "Job",
@@ -19,5 +19,6 @@ __all__ = [
     "log_summary",
     "make_logger",
     "read_metrics",
+    "track_sweep",
     "write_sweep",
 ]

@@ -17,7 +17,7 @@ from revocab.reporting.jobs import BPB_STAGES, Job, mapping
 from revocab.reporting.seeds import seed_groups
 from revocab.reporting.settings import label_of, names_of, separating, show_setting, varying
 from revocab.reporting.table import STAGE_NAMES, best_job, datasets_of, stages_of
-from revocab.reporting.tracking import upload_command
+from revocab.reporting.wandb_files import RUNS, upload_command
 
 SCRIPTS = ("base.js", "table.js", "charts.js", "panels.js")
 COST_KEYS = ("kind", "steps", "tokens", "seconds", "tokens_per_second", "peak_memory_bytes", "trainable_parameters")
@@ -100,8 +100,8 @@ def _seed_data(jobs: Sequence[Job], settings: Sequence[str], datasets: Sequence[
 
 def _upload(jobs: Sequence[Job]) -> str | None:
     """The command that sends the sweep's offline runs; None where there are none."""
-    offline = any(next(job.folder.glob("wandb/offline-run-*"), None) for job in jobs)
-    return upload_command(jobs[0].folder.parent) if offline else None
+    offline = any(next(job.folder.glob(RUNS), None) for job in jobs)
+    return upload_command(jobs[0].folder.parent, sweep=True) if offline else None
 
 
 def _distinct(panels: Sequence[Mapping[str, Any] | None]) -> tuple[list[Mapping[str, Any]], list[int | None]]:

@@ -48,13 +48,18 @@ def best_job(jobs: Sequence[Job], dataset: str) -> Job | None:
 
 def to_csv(jobs: Sequence[Job]) -> str:
     """One header line, one line per job; numbers in full precision, empty where there is none."""
-    stages = [stage for stage in BPB_STAGES if stage != "source_cpt" or stage in stages_of(jobs)]
-    records = [_record(job, _csv_settings(jobs), datasets_of(jobs), stages) for job in jobs]
+    rows = records(jobs)
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(records[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows(rows)
     return text.getvalue()
+
+
+def records(jobs: Sequence[Job], cell: Callable[[Job, str], Any] = show_setting) -> list[dict[str, Any]]:
+    """A mapping per job, all with the same keys; `cell` says how a setting stands in it, scores are numbers or None."""
+    stages = [stage for stage in BPB_STAGES if stage != "source_cpt" or stage in stages_of(jobs)]
+    return [_record(job, _csv_settings(jobs), datasets_of(jobs), stages, cell) for job in jobs]
 
 
 def _csv_settings(jobs: Sequence[Job]) -> list[str]:
@@ -62,9 +67,11 @@ def _csv_settings(jobs: Sequence[Job]) -> list[str]:
     return list(dict.fromkeys(["preset", *varying(jobs)]))
 
 
-def _record(job: Job, settings: Sequence[str], datasets: Sequence[str], stages: Sequence[str]) -> dict[str, Any]:
+def _record(
+    job: Job, settings: Sequence[str], datasets: Sequence[str], stages: Sequence[str], cell: Callable[[Job, str], Any]
+) -> dict[str, Any]:
     record: dict[str, Any] = {"job": job.name, "run_id": job.summary.get("run_id")}
-    record |= {key: show_setting(job, key) for key in settings}
+    record |= {key: cell(job, key) for key in settings}
     record |= {f"bpb.{name}.{stage}": job.bpb(name, stage) for name in datasets for stage in stages}
     record |= {"coverage": job.coverage}
     record |= {
