@@ -337,3 +337,33 @@ def test_a_mistake_is_answered_by_one_line(command, tmp_path, monkeypatch, mista
     assert len(lines) == 1, err
     for name in named:
         assert name in lines[0]
+
+
+def test_an_alignment_is_scored_on_held_out_text_and_other_text_makes_no_new_alignment(command, tmp_path, cache):
+    arguments = ["alignment=procrustes", "embedding.dim=16"]
+    assert command("align", *arguments, "paths.output_dir=one")[0] == 0
+    one, made = read(tmp_path / "one" / "alignment_report.json"), sorted((cache / "alignment").iterdir())
+    assert 0 < one["bleu1"] < 100
+    assert 0 < one["bleu1_document_mean"] < 100
+    assert one["semantic_score"] is None
+    assert one["heldout_top1"] == one["heldout"]["top1"]
+    assert one["mapped_text"]["target_tokens"] > one["mapped_text"]["misses"]
+    assert command("align", *arguments, "paths.output_dir=two", "evaluation.max_samples=2")[0] == 0
+    two = read(tmp_path / "two" / "alignment_report.json")
+    assert two["mapped_text"]["documents"] == 2 < one["mapped_text"]["documents"] == 3
+    assert sorted((cache / "alignment").iterdir()) == made
+
+
+@pytest.mark.parametrize("method", ["subtoken", "exact"])
+def test_the_same_tokenizer_on_both_sides_maps_every_text_to_itself(command, tmp_path, method):
+    arguments = [f"alignment={method}", "models.target_tokenizer=embedded:source_model", "paths.output_dir=same"]
+    assert command("align", *arguments)[0] == 0
+    report = read(tmp_path / "same" / "alignment_report.json")
+    assert report["bleu1"] == report["bleu1_document_mean"] == 100
+    assert report["mapped_text"]["misses"] == 0
+
+
+def test_glove_is_a_choice_like_any_other(command, tmp_path):
+    glove = ["embedding=glove", "embedding.dim=8", "embedding.glove.iterations=2", "embedding.glove.window=3"]
+    assert command("align", "alignment=tokalign_paper", *glove, "paths.output_dir=glove")[0] == 0
+    assert read(tmp_path / "glove" / "alignment_report.json")["heldout"]["pairs"] > 0

@@ -42,7 +42,11 @@ def align(config: Config, job: JobFolder, labels: dict[str, Any], resolved: dict
     job.write_status("completed")
     for key in ("target_tokens", "exact", "aligned", "fallback", "zero_initialised"):
         log.info("%-18s %8d", key.replace("_", " "), report[key])
-    log.info("%-18s %8.1f %%\nreport: %s", "coverage", 100 * report["coverage"], job.path / "alignment_report.json")
+    log.info("%-18s %8.1f %%", "coverage", 100 * report["coverage"])
+    for name, key in (("BLEU-1", "bleu1"), ("semantic score", "semantic_score"), ("held-out top-1", "heldout_top1")):
+        if report[key] is not None:
+            log.info("%-18s %8.3f", name, report[key])
+    log.info("report: %s", job.path / "alignment_report.json")
     return float(report["coverage"])
 
 

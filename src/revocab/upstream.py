@@ -30,6 +30,7 @@ from revocab.schema import Accelerator, Backend, Config
 from revocab.shards import Shards
 
 log = logging.getLogger(__name__)
+MAPPED_DOCUMENTS, MAPPED_CHARACTERS = 200, 1500  # held-out text that an alignment is scored on: at most this much
 HELDOUT = "heldout"  # name of the corpus's own held-out part where no evaluation.datasets are given
 
 
@@ -195,6 +196,13 @@ class Upstream:
         evaluated = self.config.evaluation
         if not (evaluated.enabled and evaluated.bpb):
             return {}
+        cut = evaluated.max_characters
+        return {name: [text[:cut] for text in texts] for name, texts in self._heldout_documents.items()}
+
+    @cached_property
+    def _heldout_documents(self) -> dict[str, list[str]]:
+        """Whole documents that nothing is trained on, by data set: `evaluation.max_samples` of each."""
+        evaluated = self.config.evaluation
         chosen: dict[str, Iterable[str]] = {
             stem: self._evaluation_documents(
                 name,
@@ -208,7 +216,7 @@ class Upstream:
             heldout = self.corpus.heldout
             texts = (heldout[index] for index in range(len(heldout)))
             chosen = {HELDOUT: corpora.first_by_hash(texts, evaluated.max_samples)}
-        return {name: [text[: evaluated.max_characters] for text in texts] for name, texts in chosen.items()}
+        return {name: list(texts) for name, texts in chosen.items()}
 
     # --- tokens and vectors
 
@@ -311,8 +319,9 @@ class Upstream:
     @cached_property
     def alignment_folder(self) -> Path:
         chosen = self.config.alignment
+        made_of = {name: value for name, value in asdict(chosen).items() if name != "semantic_model"}
         values: dict[str, Any] = {
-            **asdict(chosen),
+            **made_of,
             "similarity": chosen.similarity.value,
             "fallback": chosen.fallback.value,
             "seed": seeds.derive(self.config.seed, "alignment"),
@@ -343,7 +352,42 @@ class Upstream:
 
     @cached_property
     def alignment_report(self) -> dict[str, Any]:
-        return json.loads((self.alignment_folder / "alignment_report.json").read_text())
+        """What the alignment did to tokens, and what it does to text."""
+        report = json.loads((self.alignment_folder / "alignment_report.json").read_text())
+        return {**report, **self._text_scores}
+
+    @cached_property
+    def _text_scores(self) -> dict[str, Any]:
+        """BLEU-1 and semantic score of held-out text, an artifact of its own: other text makes no new alignment."""
+        documents = itertools.chain.from_iterable(self._heldout_documents.values())
+        texts = [text[:MAPPED_CHARACTERS] for text in corpora.first_by_hash(documents, MAPPED_DOCUMENTS)]
+        name = self.config.alignment.semantic_model
+        model = alignments.locate_sentence_model(name) if name else None
+        key = {
+            "alignment": self.alignment_folder.name,
+            "texts": fingerprints.of_texts(texts),
+            "semantic_model": fingerprints.of_model(model, None) if model else None,
+        }
+        folder = self.cache.get("mapped_text", key, lambda folder: self._score_text(folder, texts, model))
+        return json.loads((folder / "scores.json").read_text())
+
+    def _score_text(self, folder: Path, texts: list[str], model: str | None) -> dict[str, Any]:
+        source = self.source_tokenizer
+        source_ids = vocabulary.encode_texts(source, texts)
+        mapped = alignments.map_documents(self.alignment, vocabulary.encode_texts(self.target_tokenizer, texts))
+        scores: dict[str, Any] = {**alignments.bleu1(mapped, source_ids), "semantic_score": None}
+        if model:
+            found = [[token for token in ids if token is not None] for ids in mapped]
+            decoded = vocabulary.decode_texts(source, found)
+            scores["semantic_score"] = alignments.semantic_score(texts, decoded, model, self.device)
+        scores["mapped_text"] = {
+            "documents": len(texts),
+            "target_tokens": sum(map(len, mapped)),
+            "source_tokens": sum(map(len, source_ids)),
+            "misses": sum(ids.count(None) for ids in mapped),
+        }
+        write_json(folder / "scores.json", scores)
+        return {"bleu1": scores["bleu1"], "semantic_score": scores["semantic_score"]}
 
     # --- scores
 

@@ -22,7 +22,9 @@ def report(alignment: Alignment, problem: Problem) -> dict[str, Any]:
     Top level: target_tokens, exact (twins and roles), aligned, fallback, zero_initialised, which add up; coverage =
     (exact + aligned) / target_tokens; coverage_seen, the same over tokens that occur in the corpus (null where nobody
     counted); hub_share_top100, the share of all weight of tokens without a twin that goes to the 100 most used source
-    tokens; pivots (null where the method has none). Then what the method counted, and lists of examples.
+    tokens; pivots (null where the method has none); heldout_top1 and heldout_top5, the shares of exact pairs left out
+    of a fit that it found again (null where the method fits nothing). Then what the method counted, and lists of
+    examples.
     """
     mass_S = _mass_without_twins(alignment)
     counts = _counts(alignment)
@@ -35,6 +37,8 @@ def report(alignment: Alignment, problem: Problem) -> dict[str, Any]:
         "pivots": None,
         "heldout": None,
         **alignment.report,
+        "heldout_top1": (alignment.report.get("heldout") or {}).get("top1"),
+        "heldout_top5": (alignment.report.get("heldout") or {}).get("top5"),
         "origins": {origin.name.lower(): int((alignment.origin == origin).sum()) for origin in Origin},
         "source_tokens": problem.shape[1],
         "source_tokens_used": int((mass_S > 0).sum()),

@@ -17,6 +17,9 @@ COUNTS = (
     "coverage",
     "coverage_seen",
     "hub_share_top100",
+    "heldout_top1",
+    "bleu1",
+    "semantic_score",
 )
 
 

@@ -7,6 +7,7 @@ and phrases of a corpus that deserve a token, `extending` makes them tokens, and
 """
 
 from revocab.vocabulary.domain import add_terms, token_savings
+from revocab.vocabulary.encoding import decode_texts, encode_texts
 from revocab.vocabulary.extending import extend_tokenizer
 from revocab.vocabulary.loading import load_tokenizer
 from revocab.vocabulary.pairs import exact_pairs, role_pairs
@@ -19,7 +20,9 @@ __all__ = [
     "add_terms",
     "cut_into_pieces",
     "cut_into_shards",
+    "decode_texts",
     "document_marks",
+    "encode_texts",
     "exact_pairs",
     "extend_tokenizer",
     "join_shards",
