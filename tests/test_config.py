@@ -186,6 +186,8 @@ def test_a_preset_leaves_data_compute_and_logging_alone(preset):
         ("embedding.dim=1", "embedding.dim"),
         ("scale.step_factor=0", "scale.step_factor"),
         ("trainer.devices=0", "trainer.devices"),
+        ("trainer=ddp trainer.devices=3", "trainer.devices"),
+        ("trainer=gpu trainer.devices=2", "trainer.strategy"),
         ("evaluation.max_samples=0", "evaluation.max_samples"),
         ("seed=-1", "seed"),
         ("vocab.enabled=false baseline=source_cpt", "baseline"),

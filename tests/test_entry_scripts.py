@@ -143,6 +143,31 @@ def test_the_baseline_of_adapters_is_trained_by_adapters(command, tmp_path):
     assert {line["stage"] for line in lines} == {"stage1", "stage2"}  # of the job's own training alone
 
 
+@pytest.mark.slow
+def test_jobs_on_two_devices_are_the_jobs_of_one(command, tmp_path):
+    """By two processes of the CPU; the sweep is made once, and its jobs are those that one device would have run."""
+    sweep = ["-m", "vocab.gradient_accumulation=2", "vocab.lr_stage1=2e-5,6.4e-4", "sweep_name=devices"]
+    code, _, err = command("train", *sweep, "pipeline.run_root=one")
+    assert code == 0, err
+    code, out, err = command("train", *sweep, "trainer=ddp", "trainer.accelerator=cpu", "pipeline.run_root=two")
+    assert code == 0, err
+    assert out.count("Job ") == 2
+    assert out.count("stage1: tables, 2 steps of 2 x 4 x 32 tokens, learning rate 2e-05, ddp on 2 devices") == 1
+    ones, twos = (jobs(tmp_path / root / "multirun" / "devices") for root in ("one", "two"))
+    assert [job.name for job in ones] == [job.name for job in twos]
+    for one, two in zip(ones, twos, strict=True):
+        expected, summary = read(one / "summary.json"), read(two / "summary.json")
+        assert summary["run_id"] == expected["run_id"]
+        for stage, value in expected["bpb"]["heldout"].items():
+            assert summary["bpb"]["heldout"][stage] == pytest.approx(value, rel=1e-4)
+        assert summary["stage2"]["tokens"] == expected["stage2"]["tokens"]
+        assert len((two / "metrics.jsonl").read_text().splitlines()) == 4
+        assert sorted(path.name for path in (two / "checkpoints").iterdir()) == ["stage1", "stage2"]
+    code, out, _ = command("train", *sweep, "trainer=fsdp", "trainer.accelerator=cpu", "pipeline.run_root=one")
+    assert code == 0
+    assert out.count("finished already") == 2
+
+
 def test_the_same_command_again_touches_nothing_that_is_finished(command, tmp_path):
     command("train", "-m", "vocab.lr_stage1=2e-5,6.4e-4")
     (sweep,) = (tmp_path / "multirun").iterdir()

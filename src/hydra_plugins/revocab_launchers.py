@@ -109,8 +109,8 @@ class ProcessLauncher(Launcher):
 
     @property
     def gpus_by_trainer(self) -> int:
-        """GPUs of a job where the launcher is not told: one if the trainer asks for a GPU."""
-        return int(self.config.trainer.accelerator.name == "gpu")
+        """GPUs of a job where the launcher is not told: as many devices as the trainer asks for, if they are GPUs."""
+        return self.config.trainer.devices if self.config.trainer.accelerator.name == "gpu" else 0
 
     def _call(self, overrides: list[str], index: int) -> Call:
         from revocab import identity

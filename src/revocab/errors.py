@@ -3,9 +3,15 @@
 Entry scripts print them without a traceback and exit with 1; anything else that is raised is a bug and shows one.
 """
 
+from typing import Any
+
 
 class RevocabError(Exception):
     """Base of all errors that are the user's to mend."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as it is: by default Python would call `__init__` with the finished message alone."""
+        return type(self).__new__, (type(self), *self.args), self.__dict__
 
 
 class ConfigError(RevocabError):

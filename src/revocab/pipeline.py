@@ -328,9 +328,9 @@ class Adaptation:
         source = settings.name == "source_cpt"
         kept = not (probe or source)  # metrics of what other jobs share would be in one of them alone
         log.info(
-            "%s: %s, %d steps of %d x %d x %d tokens, learning rate %g",
+            "%s: %s, %d steps of %d x %d x %d tokens, learning rate %g%s",
             settings.name, settings.kind, settings.steps, settings.gradient_accumulation, settings.batch_size,
-            settings.max_seq_length, settings.learning_rate,
+            settings.max_seq_length, settings.learning_rate, self.on_devices(),
         )  # fmt: skip
         try:
             model, record = training.train_stage(
@@ -343,8 +343,8 @@ class Adaptation:
                 loggers=self.loggers if kept else (),
             )
         except Exception as error:
-            if self.config.trainer.devices > 1 or not is_out_of_memory(error):
-                raise  # of several processes one alone cannot start again
+            if not is_out_of_memory(error):
+                raise
             raise StageOutOfMemoryError(settings.name, " ".join(str(error).split())[:300]) from error
         if folder is not None:
             self.records[settings.name] = record
@@ -354,13 +354,18 @@ class Adaptation:
     def stage_folder(self, stage: str) -> Path:
         return self.job.path / "checkpoints" / stage
 
+    def on_devices(self) -> str:
+        trainer = self.config.trainer
+        return f", {trainer.strategy.value} on {trainer.devices} devices" if trainer.devices > 1 else ""
+
     def hardware(self) -> training.Hardware:
         trainer = self.config.trainer
         return training.Hardware(
             accelerator=trainer.accelerator.value,
             devices=trainer.devices,
-            strategy=trainer.strategy,
+            strategy=trainer.strategy.value,
             num_workers=trainer.num_workers,
+            scratch=self.job.path / "checkpoints",
         )
 
     # --- summary
@@ -375,7 +380,7 @@ class Adaptation:
             "labels": self.labels,
             "scale": {"name": self.config.scale.name, "step_factor": self.config.scale.step_factor},
             "seed": self.config.seed,
-            "device": device_name(self.upstream.device),
+            "device": device_name(self.upstream.device) + self.on_devices(),
             "versions": package_versions(),
             "bpb": self.by_dataset("bits_per_byte"),
             "perplexity": self.by_dataset("perplexity"),

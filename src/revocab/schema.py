@@ -40,6 +40,12 @@ class Accelerator(Enum):
     gpu = "gpu"
 
 
+class Strategy(Enum):
+    auto = "auto"
+    ddp = "ddp"
+    fsdp = "fsdp"
+
+
 class Baseline(Enum):
     none = "none"
     source_cpt = "source_cpt"
@@ -325,17 +331,17 @@ class PipelineConfig:
 @dataclass
 class TrainerConfig:
     accelerator: Accelerator = MISSING
-    devices: int = 1
-    strategy: str = "auto"
+    devices: int = 1  # GPUs of a job (processes, with accelerator cpu); they share the micro-batches of a step
+    strategy: Strategy = Strategy.auto  # of several devices: ddp copies the model, fsdp shares it out
     num_workers: int = 0  # processes that read batches; a memory map needs none
     checkpoint_every_steps: int = 100
     log_every_steps: int = 1
 
     def check(self) -> None:
-        # Lightning starts the script once per device, and each would run the whole sweep
-        hint = "A job on several GPUs is not built; several jobs, each on its own, are: docs/scaling.md."
-        require(self.devices == 1, "trainer.devices", self.devices, "1", hint)
-        at_least(self, "trainer", 1, "checkpoint_every_steps", "log_every_steps")
+        at_least(self, "trainer", 1, "devices", "checkpoint_every_steps", "log_every_steps")
+        grouped = self.devices == 1 or self.strategy is not Strategy.auto
+        hint = "trainer=ddp chooses it."
+        require(grouped, "trainer.strategy", self.strategy.value, "ddp or fsdp with several devices", hint)
         at_least(self, "trainer", 0, "num_workers")
 
 
@@ -389,6 +395,11 @@ class Config:
             if hasattr(node, "check"):
                 node.check()
         require(self.seed >= 0, "seed", self.seed, "0 or more")
+        accumulation, devices = self.vocab.gradient_accumulation, self.trainer.devices
+        fitting = ", ".join(str(n) for n in range(1, accumulation + 1) if accumulation % n == 0)
+        expected = f"one of {fitting}: devices share the {accumulation} micro-batches of a step"
+        hint = "Or change vocab.gradient_accumulation (and vocab.batch_size, to keep the sequences of a step)."
+        require(accumulation % devices == 0, "trainer.devices", devices, expected, hint)
         trained = self.vocab.enabled or self.baseline is Baseline.none
         require(trained, "baseline", self.baseline.value, "none where vocab.enabled is false", "No stage: no bytes.")
 

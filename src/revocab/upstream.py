@@ -42,6 +42,10 @@ class Upstream:
         self.retries = retries or Retries(config.pipeline.max_retries, config.pipeline.retry_backoff)
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("trainer.accelerator", "gpu", "cpu where torch sees no GPU", "Add trainer=cpu.")
+        devices = config.trainer.devices
+        if self.device == "cuda" and devices > torch.cuda.device_count():
+            expected = f"at most {torch.cuda.device_count()}, the GPUs that torch sees"
+            raise ConfigError("trainer.devices", devices, expected)
         self.cache = Cache(Path(config.paths.cache_dir))
         tokens = config.tokenization.cache_dir
         self.token_cache = Cache(Path(tokens)) if tokens else self.cache

@@ -54,9 +54,9 @@ def test_file_order_over_two_passes():
     assert len(order()) == 4
 
 
-def test_two_processes_share_each_batch():
-    assert list(order(total=8, rank=0, world_size=2)) == [[0, 2], [4, 1]]
-    assert list(order(total=8, rank=1, world_size=2)) == [[1, 3], [0, 2]]
+def test_two_processes_take_turns():
+    assert list(order(total=8, rank=0, world_size=2)) == [[0, 1], [4, 0]]
+    assert list(order(total=8, rank=1, world_size=2)) == [[2, 3], [1, 2]]
 
 
 @given(
@@ -72,7 +72,8 @@ def test_each_pass_reads_each_sequence_once(available, batch_size, batches, worl
     facts = {"available": available, "batch_size": batch_size, "shuffle": shuffle, "seed": seed}
     total = batches * batch_size * world_size
     ranks = [list(order(**facts, total=total, rank=rank, world_size=world_size)) for rank in range(world_size)]
-    read = [int(ranks[r][b][i]) for b in range(batches) for i in range(batch_size) for r in range(world_size)]
+    read = [int(ranks[r][b][i]) for b in range(batches) for r in range(world_size) for i in range(batch_size)]
+    assert [ranks[r][b] for b in range(batches) for r in range(world_size)] == list(order(**facts, total=total))
     for first in range(0, total, available):
         one_pass = read[first : first + available]
         assert len(set(one_pass)) == len(one_pass)
@@ -101,14 +102,14 @@ def test_a_short_shuffled_stage_samples_the_whole_corpus():
 
 def test_corpus_below_one_packed_batch(make_corpus, settings):
     with pytest.raises(DataError, match=r"has 100 tokens, one packed batch needs 128 \(16 sequences of 8 tokens\)"):
-        StageData(make_corpus([100]), settings(batch_size=4, gradient_accumulation=4), num_workers=0, world_size=1)
+        StageData(make_corpus([100]), settings(batch_size=4, gradient_accumulation=4), num_workers=0)
 
 
 def test_empty_corpus(make_corpus, settings):
     with pytest.raises(DataError, match="has 0 tokens"):
-        StageData(make_corpus([]), settings(), num_workers=0, world_size=1)
+        StageData(make_corpus([]), settings(), num_workers=0)
 
 
 def test_offset_beyond_the_documents(corpus, settings):
     with pytest.raises(ConfigError, match=r"vocab\.train_start_idx_stage2 must be below 40, .* got 40"):
-        StageData(corpus, settings(start_document=40), num_workers=0, world_size=1)
+        StageData(corpus, settings(start_document=40), num_workers=0)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from revocab.artifacts import StageRecord
 from revocab.errors import ResourceError
@@ -118,6 +119,13 @@ class Checkpointing(pl.Callback):
         trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
             temporary.replace(path / "last.ckpt")
+
+
+class MappedCheckpoints(TorchCheckpointIO):
+    """Reads a checkpoint through a memory map: processes side by side share one copy in main memory."""
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return torch.load(path, map_location="cpu", mmap=True, weights_only=weights_only)
 
 
 def resumed_from(folder: Path) -> list[int]:

@@ -55,7 +55,8 @@ class ReadingOrder(Sampler[list[int]]):
 
     `total` sequences are read, pass after pass over the `available` ones: in file order, or each pass in a permutation
     of its own of the whole corpus, so that a short stage sees a sample of all of it and not its first documents.
-    With several processes, each takes every `world_size`-th sequence.
+    With several processes, each takes every `world_size`-th micro-batch, so that a step sees the micro-batches that it
+    sees with one.
 
     Args:
         start: micro-batches that were already consumed; iteration begins behind them.
@@ -78,14 +79,14 @@ class ReadingOrder(Sampler[list[int]]):
         self.start = start
 
     def __len__(self) -> int:
-        """Micro-batches of the whole stage, also when some are consumed: Lightning counts from the stage's start."""
+        """Micro-batches of this process in the whole stage, consumed or not: Lightning counts from its start."""
         return self.total // (self.batch_size * self.world_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         passes: dict[int, Sequence[int] | np.ndarray] = {}
         for batch in range(self.start, len(self)):
-            first = batch * self.batch_size * self.world_size + self.rank
-            positions = range(first, first + self.batch_size * self.world_size, self.world_size)
+            first = (batch * self.world_size + self.rank) * self.batch_size
+            positions = range(first, first + self.batch_size)
             needed = {position // self.available for position in positions}
             passes = {number: passes[number] if number in passes else self._pass(number) for number in needed}
             yield [int(passes[p // self.available][p % self.available]) for p in positions]
@@ -98,31 +99,32 @@ class ReadingOrder(Sampler[list[int]]):
 
 
 class StageData(pl.LightningDataModule):
-    """The data of one stage; its checkpoint state is the number of sequences that each process consumed.
+    """The data of one stage; its checkpoint state is the number of optimiser steps done.
 
     Raises:
         DataError: the corpus holds less than one optimiser step reads.
         ConfigError: `start_document` is beyond the corpus.
     """
 
-    def __init__(self, tokens: TokenizedCorpus, settings: StageSettings, *, num_workers: int, world_size: int) -> None:
+    def __init__(self, tokens: TokenizedCorpus, settings: StageSettings, *, num_workers: int) -> None:
         super().__init__()
         self.settings, self.num_workers = settings, num_workers
-        check_size(tokens, settings, world_size)
+        check_size(tokens, settings)
+        self.vocabulary_size = tokens.vocabulary_size
         self.sequences = PackedSequences(tokens, settings.max_seq_length, settings.start_document)
-        self.consumed = 0
+        self.steps_done = 0
 
     def train_dataloader(self) -> DataLoader:
         settings, trainer = self.settings, self._trainer
         order = ReadingOrder(
             available=len(self.sequences),
-            total=settings.steps * settings.sequences_per_step * trainer.world_size,
+            total=settings.steps * settings.sequences_per_step,
             batch_size=settings.batch_size,
             shuffle=settings.shuffle,
             seed=settings.seed,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
-            start=self.consumed // settings.batch_size,
+            start=self.steps_done * trainer.accumulate_grad_batches,
         )
         on_gpu = trainer.strategy.root_device.type == "cuda"
         return DataLoader(
@@ -135,23 +137,15 @@ class StageData(pl.LightningDataModule):
         return self.trainer
 
     def state_dict(self) -> dict[str, Any]:
-        consumed = self._trainer.global_step * self.settings.sequences_per_step
-        return {"consumed": consumed, "world_size": self._trainer.world_size}
+        return {"steps": self._trainer.global_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if state_dict["world_size"] != self._trainer.world_size:
-            raise ConfigError(
-                "trainer.devices",
-                self._trainer.world_size,
-                f"{state_dict['world_size']}, the number of processes that wrote this stage's checkpoint",
-                "Use as many again, or delete the stage's checkpoints folder to start it anew.",
-            )
-        self.consumed = state_dict["consumed"]
+        self.steps_done = state_dict["steps"]
 
 
-def check_size(tokens: TokenizedCorpus, settings: StageSettings, world_size: int) -> None:
+def check_size(tokens: TokenizedCorpus, settings: StageSettings) -> None:
     """Raise DataError if the corpus holds fewer sequences than one optimiser step reads."""
-    sequences = settings.sequences_per_step * world_size
+    sequences = settings.sequences_per_step
     available = len(tokens.tokens) // settings.max_seq_length
     if available < sequences:
         raise DataError(

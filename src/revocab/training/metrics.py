@@ -10,11 +10,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import Logger
 
 from revocab.artifacts import StageRecord
 from revocab.errors import TrainingError
@@ -25,6 +24,12 @@ from revocab.training.module import StageModule
 from revocab.training.settings import StageSettings
 
 log = logging.getLogger(__name__)
+
+
+class StepLogger(Protocol):
+    """What a logger is asked for: one of Lightning's, or what forwards to one."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None: ...
 
 
 class StageMetrics(pl.Callback):
@@ -38,7 +43,7 @@ class StageMetrics(pl.Callback):
         loggers: get the same values under keys such as `stage1/loss`.
     """
 
-    def __init__(self, settings: StageSettings, *, path: Path | None, loggers: Sequence[Logger] = ()) -> None:
+    def __init__(self, settings: StageSettings, *, path: Path | None, loggers: Sequence[StepLogger] = ()) -> None:
         self.settings, self.path, self.loggers = settings, path, loggers
         self.lines: list[dict[str, Any]] = []
         self._seconds_before, self._peak_before, self._started = 0.0, 0, 0.0
@@ -85,7 +90,7 @@ class StageMetrics(pl.Callback):
         assert isinstance(pl_module, StageModule)
         assert pl_module.micro_batch_loss is not None
         self._losses.append(pl_module.micro_batch_loss)
-        if len(self._losses) < self.settings.gradient_accumulation:
+        if len(self._losses) < trainer.accumulate_grad_batches:
             return
         assert pl_module.gradient_norm is not None
         mean = torch.stack(self._losses).mean()
@@ -112,7 +117,7 @@ class StageMetrics(pl.Callback):
         for step, (loss, norm), rate in zip(range(first, first + len(rates)), values.tolist(), rates, strict=True):
             self._check(step, loss, norm, rate)
             if self._is_logged(step):
-                self._write(self._line(trainer, step, loss, norm, rate), trainer)
+                self._write(self._line(step, loss, norm, rate), trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.flush(trainer)
@@ -151,9 +156,9 @@ class StageMetrics(pl.Callback):
     def _is_logged(self, step: int) -> bool:
         return step in (1, self.settings.steps) or step % self.settings.log_every == 0
 
-    def _line(self, trainer: pl.Trainer, step: int, loss: float, norm: float, rate: float) -> dict[str, Any]:
+    def _line(self, step: int, loss: float, norm: float, rate: float) -> dict[str, Any]:
         settings = self.settings
-        tokens = step * settings.sequences_per_step * settings.max_seq_length * trainer.world_size
+        tokens = step * settings.sequences_per_step * settings.max_seq_length
         return {
             "stage": settings.name,
             "step": step,

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from revocab.training.loss import next_token_loss
 from revocab.training.optimisation import OptimiserFactory
@@ -21,7 +22,8 @@ class StageModule(pl.LightningModule):
         make_optimiser: gives optimiser and schedule for a module.
         vocabulary_size: tokens that the tokenizer has; logits beyond are left out of the loss.
         gradient_clip: largest norm of all gradients together; 0 clips nothing.
-        seed: of dropout. Every micro-batch has a seed of its own, so that a resumed run draws what it would have drawn.
+        seed: of dropout. Every micro-batch has a seed of its own, so that a resumed run, or one on another number of
+            devices, draws what it would have drawn.
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class StageModule(pl.LightningModule):
         self.learning_rate = 0.0  # of the last optimiser step
 
     def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
-        torch.manual_seed(micro_batch_seed(self.seed, batch_idx, self.global_rank))
+        torch.manual_seed(micro_batch_seed(self.seed, batch_idx * self.trainer.world_size + self.global_rank))
         loss = next_token_loss(self.model, batch, self.vocabulary_size)
         self.micro_batch_loss = loss.detach()
         return loss
@@ -59,13 +61,17 @@ class StageModule(pl.LightningModule):
     ) -> None:
         """Lightning calls this once per optimiser step, between backward and step."""
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        self.gradient_norm = nn.utils.get_total_norm([p.grad for p in parameters])
+        norm = nn.utils.get_total_norm([p.grad for p in parameters])
+        self.gradient_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm  # of all parts, where sharded
         if self.gradient_clip > 0:
             nn.utils.clip_grads_with_norm_(parameters, self.gradient_clip, self.gradient_norm)
         self.learning_rate = optimizer.param_groups[0]["lr"]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Count the micro-batches that Lightning's loop has seen in those of now: they may have been larger then."""
+        """Count the micro-batches that Lightning's loop has seen in those that this process sees now.
+
+        They may have been larger then, or shared by another number of devices.
+        """
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         seen = checkpoint["global_step"] * self.trainer.accumulate_grad_batches
         for counts in (progress["total"], progress["current"]):
@@ -78,6 +84,6 @@ class StageModule(pl.LightningModule):
         checkpoint["state_dict"] = {name: t for name, t in checkpoint["state_dict"].items() if name in trained}
 
 
-def micro_batch_seed(seed: int, batch_idx: int, rank: int) -> int:
-    """Far apart for neighbouring seeds and processes; `batch_idx` counts from the stage's start."""
-    return ((seed * 1_000_003 + rank) * 1_000_000_007 + batch_idx) % 2**63
+def micro_batch_seed(seed: int, number: int) -> int:
+    """Far apart for neighbouring seeds; `number` counts micro-batches from the stage's start, over all processes."""
+    return (seed * 1_000_003 * 1_000_000_007 + number) % 2**63

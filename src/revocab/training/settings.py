@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
 from revocab.errors import ConfigError
 
 Kind = Literal["tables", "full", "lora"]
+STRATEGIES = ("ddp", "fsdp")  # of several devices
 KINDS: tuple[Kind, ...] = ("tables", "full", "lora")
 # These change no weight by more than rounding, so a stage may resume with others.
 WITHOUT_EFFECT = ("checkpoint_every", "log_every", "batch_size", "gradient_accumulation")
@@ -33,8 +35,8 @@ class StageSettings:
     kind: Kind  # what is trained: both embedding tables | everything | adapters of the body
     steps: int  # optimiser steps
     learning_rate: float  # peak
-    batch_size: int  # sequences of a micro-batch, per device
-    gradient_accumulation: int  # micro-batches of an optimiser step
+    batch_size: int  # sequences of a micro-batch
+    gradient_accumulation: int  # micro-batches of an optimiser step, over all devices
     max_seq_length: int  # tokens of a packed sequence
     warmup_share: float  # of the steps
     weight_decay: float  # of matrices, AdamW's decoupled form
@@ -83,7 +85,7 @@ class StageSettings:
 
     @property
     def sequences_per_step(self) -> int:
-        """Sequences that one device reads for an optimiser step."""
+        """Sequences of an optimiser step, on however many devices."""
         return self.batch_size * self.gradient_accumulation
 
     def digest(self, **others: object) -> str:
@@ -104,3 +106,14 @@ class Hardware:
     devices: int
     strategy: str  # auto | ddp | fsdp
     num_workers: int  # processes that read data; 0 reads in the training process
+    scratch: Path | None = None  # where the processes of several devices are handed the model; None: the system's own
+
+    def check(self, settings: StageSettings) -> None:
+        """Raise ConfigError if the micro-batches of a step cannot be shared out evenly."""
+        accumulation = settings.gradient_accumulation
+        if self.devices < 1 or accumulation % self.devices:
+            raise ConfigError(
+                "trainer.devices", self.devices, f"a divisor of the {accumulation} micro-batches of a step"
+            )
+        if self.devices > 1 and self.strategy not in STRATEGIES:
+            raise ConfigError("trainer.strategy", self.strategy, f"{' or '.join(STRATEGIES)} with several devices")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import signal
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,17 +14,21 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.environments import TorchElasticEnvironment
+from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from revocab.artifacts import StageRecord, TokenizedCorpus
 from revocab.errors import ConfigError, ModelError
 from revocab.runtime.files import disk_errors
-from revocab.training.checkpoints import Checkpointing, StageFolder
+from revocab.training.checkpoints import Checkpointing, MappedCheckpoints, StageFolder
 from revocab.training.data import StageData
-from revocab.training.metrics import StageMetrics
+from revocab.training.group import train_in_group
+from revocab.training.metrics import StageMetrics, StepLogger
 from revocab.training.module import StageModule
 from revocab.training.optimisation import optimiser_factory
 from revocab.training.quiet import quiet_lightning
 from revocab.training.settings import Hardware, StageSettings
+from revocab.training.sharding import ShardedStrategy
 from revocab.training.trainables import prepare, table_rows, training_mode
 
 if TYPE_CHECKING:
@@ -58,53 +62,85 @@ def train_stage(
         ResourceError: the disk is full, or the folder cannot be written.
     """
     settings.check()
+    hardware.check(settings)
     _check_fit(model, tokens, settings)
+    data = StageData(tokens, settings, num_workers=hardware.num_workers)
     place = StageFolder(folder, _digest(model, tokens, settings))
+    place.open()
+    if (done := place.read_result(model)) is not None:
+        return model.eval(), done
+    arguments = {"data": data, "metrics_path": metrics_path}
+    if hardware.devices > 1:
+        return train_in_group(fit, model, arguments, hardware, place, loggers)
+    return fit(lambda: model, **arguments, hardware=hardware, place=place, loggers=loggers)
+
+
+def fit(
+    load: Callable[[], PreTrainedModel],
+    *,
+    data: StageData,
+    metrics_path: Path | None,
+    hardware: Hardware,
+    place: StageFolder,
+    loggers: Sequence[StepLogger],
+) -> tuple[PreTrainedModel, StageRecord]:
+    """Train the model that `load` gives, alone or as one of several processes; the first one writes to `place`."""
+    settings = data.settings
     metrics = StageMetrics(settings, path=metrics_path, loggers=loggers)
     checkpointing = Checkpointing(place, metrics, every=settings.checkpoint_every, steps=settings.steps)
     with quiet_lightning():
-        trainer = _trainer(settings, hardware, [metrics, checkpointing])
-        data = StageData(tokens, settings, num_workers=hardware.num_workers, world_size=trainer.world_size)
-        make_optimiser = optimiser_factory(settings)
-        place.open()
-        if (done := place.read_result(model)) is not None:
-            return model.eval(), done
+        model = load()
         prepared = prepare(model, settings)
+        trainer = _trainer(settings, hardware, [metrics, checkpointing])
         module = StageModule(
             prepared.module,
-            make_optimiser,
-            vocabulary_size=tokens.vocabulary_size,
+            optimiser_factory(settings),
+            vocabulary_size=data.vocabulary_size,
             gradient_clip=settings.gradient_clip,
             seed=settings.seed,
         )
         mode = training_mode(model, gradient_checkpointing=settings.gradient_checkpointing)
-        with mode, _own_randomness(), _disk_errors(folder, metrics_path):
+        with mode, _own_randomness(), _disk_errors(place.path, metrics_path):
             _fit(trainer, module, data, place.checkpoint)
+    if isinstance(trainer.strategy, ShardedStrategy) and trainer.is_global_zero:
+        prepared = prepare(load(), settings)  # the one that was trained is in parts
+        module.model = prepared.module
+        trainer.strategy.copy_trained(module)
     record = metrics.record(prepared.trainable_parameters)
-    trained = prepared.finish()
     if trainer.is_global_zero:
-        with _disk_errors(folder, metrics_path):
-            place.write_result(trained, prepared.changed, record)
-    return trained, record
+        model = prepared.finish()
+        with _disk_errors(place.path, metrics_path):
+            place.write_result(model, prepared.changed, record)
+    return model, record
 
 
 def _trainer(settings: StageSettings, hardware: Hardware, callbacks: list[pl.Callback]) -> pl.Trainer:
-    """A Trainer that neither writes nor prints anything of its own."""
+    """A Trainer that neither writes nor prints anything of its own, and starts no processes."""
     return pl.Trainer(
         accelerator=hardware.accelerator,
         devices=hardware.devices,
-        strategy=hardware.strategy,
+        strategy=_strategy(hardware),
+        plugins=[TorchElasticEnvironment()] if hardware.devices > 1 else None,  # reads what processes.py has set
         precision="bf16-mixed" if settings.bf16 else "32-true",
         max_epochs=-1,
         max_steps=settings.steps,
-        accumulate_grad_batches=settings.gradient_accumulation,
+        accumulate_grad_batches=settings.gradient_accumulation // hardware.devices,
         callbacks=callbacks,
-        use_distributed_sampler=False,  # ReadingOrder divides the sequences among processes
+        use_distributed_sampler=False,  # ReadingOrder divides the micro-batches among processes
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+
+
+def _strategy(hardware: Hardware) -> str | Strategy:
+    if hardware.devices == 1:
+        return "auto"
+    checkpoints = MappedCheckpoints()
+    if hardware.strategy == "fsdp":
+        return ShardedStrategy(checkpoint_io=checkpoints)
+    return DDPStrategy(checkpoint_io=checkpoints, gradient_as_bucket_view=True)
 
 
 def _fit(trainer: pl.Trainer, module: StageModule, data: StageData, checkpoint: Path | None) -> None:
