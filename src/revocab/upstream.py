@@ -226,12 +226,13 @@ class Upstream:
 
     def _shards(self, tokenizer: PreTrainedTokenizerBase) -> Shards:
         embedding, tokenization = self.config.embedding, self.config.tokenization
-        count = alignments.needs_vectors(self.config.alignment.method) and embedding.backend is Backend.cooccurrence
+        needed = alignments.needs_vectors(self.config.alignment.method)
+        counted = {Backend.cooccurrence: embedding.cooccurrence, Backend.glove: embedding.glove}.get(embedding.backend)
         return Shards(
             corpus_folder=self.corpus_folder,
             tokenizer=tokenizer,
             shard_bytes=tokenization.shard_mb * 10**6,
-            window=embedding.cooccurrence.window if count else None,
+            window=counted.window if counted and needed else None,
             device=self.device,
             token_cache=self.token_cache,
             cache=self.cache,
@@ -285,13 +286,11 @@ class Upstream:
                 work_folder=folder,
             )
         elif embedding.backend is Backend.glove:
+            settings = asdict(embedding.glove)
+            settings.pop("window")  # is in the counts
+            counts = vectors.PairCounts.load(shards.counts())
             learned = vectors.glove_vectors(
-                TokenizedCorpus.load(shards.tokens()),
-                dim=embedding.dim,
-                seed=seed,
-                device=self.device,
-                work_folder=folder,
-                **asdict(embedding.glove),
+                counts, dim=embedding.dim, seed=seed, device=self.device, work_folder=folder, **settings
             )
         else:
             settings = asdict(embedding.cooccurrence)

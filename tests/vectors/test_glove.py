@@ -8,6 +8,7 @@ from revocab.vectors import glove_vectors
 from revocab.vectors.cells import write_cells
 from revocab.vectors.counting import count_neighbours, units_per_count
 from revocab.vectors.glove import Tables, Weighting, batch_size, fit, loss_and_errors, step
+from revocab.vectors.pair_counts import kept_blocks
 
 WEIGHTING = Weighting(x_max=10.0, alpha=0.75)
 
@@ -91,9 +92,11 @@ def test_batches_of_one_cell_are_the_authors_program():
         torch.testing.assert_close(getattr(tables, name), getattr(reference, name), rtol=1e-10, atol=1e-12)
 
 
-def test_batches_reach_the_loss_of_the_authors_program(topical_corpus, tmp_path):
+def test_batches_reach_the_loss_of_the_authors_program(topical_corpus, counted, tmp_path):
     counts = count_neighbours(topical_corpus, 15)[2:22][:, 2:22]
-    cells = write_cells(counts, units_per_count(15), tmp_path, np.random.default_rng(0))
+    pairs = kept_blocks(counted(topical_corpus, 15), np.arange(2, 22), 50)
+    cells = write_cells(pairs, 210, units_per_count(15), tmp_path, np.random.default_rng(0))
+    assert cells.number == counts.nnz
     assert batch_size(cells) > 20
     tables = Tables.drawn(20, 4, np.random.default_rng(1), "cpu", torch.float64)
     reference = Tables(
@@ -112,8 +115,10 @@ def test_batches_reach_the_loss_of_the_authors_program(topical_corpus, tmp_path)
 
 @pytest.mark.parametrize("cells_at_once", [1, 7, 1000])
 def test_blocks_hold_every_cell_once_in_a_new_order(tmp_path, cells_at_once):
-    dense = np.random.default_rng(4).integers(0, 3, size=(9, 9)) * 6
-    cells = write_cells(sparse.csr_matrix(dense), 3, tmp_path, np.random.default_rng(0), cells_at_once)
+    pairs = np.triu(np.random.default_rng(4).integers(0, 3, size=(9, 9)) * 6)
+    dense = pairs + pairs.T
+    parts = [sparse.coo_matrix(np.where(np.arange(9)[:, None] % 2 == part, pairs, 0)) for part in (0, 1)]
+    cells = write_cells(parts, np.count_nonzero(pairs), 3, tmp_path, np.random.default_rng(0), cells_at_once)
     generator, orders = np.random.default_rng(1), []
     for _ in range(2):
         found = np.concatenate(list(cells.blocks(generator)))
@@ -128,32 +133,36 @@ def test_blocks_hold_every_cell_once_in_a_new_order(tmp_path, cells_at_once):
     assert not list(tmp_path.iterdir())
 
 
-def test_tokens_of_one_topic_are_near_and_topics_apart(topical_corpus, tmp_path):
-    result = glove_vectors(topical_corpus, dim=4, iterations=60, work_folder=tmp_path)
+def test_tokens_of_one_topic_are_near_and_topics_apart(topical_corpus, counted, tmp_path):
+    result = glove_vectors(counted(topical_corpus, 15), dim=4, iterations=60, work_folder=tmp_path / "work")
     assert result.vectors.shape == (24, 4)
     assert result.vectors.dtype == np.float32
     assert result.known.tolist() == [False, False] + [True] * 20 + [False, False]
-    assert not list(tmp_path.iterdir())
+    assert not list((tmp_path / "work").iterdir())
     unit = result.vectors[2:22] / np.linalg.norm(result.vectors[2:22], axis=1, keepdims=True)
     similar = unit @ unit.T
     assert similar[:10, :10].mean() > similar[:10, 10:].mean() + 0.3
 
 
-def test_the_same_seed_gives_the_same_vectors(topical_corpus, tmp_path):
-    options = {"dim": 6, "iterations": 3, "work_folder": tmp_path}
-    first, second = (glove_vectors(topical_corpus, seed=9, **options).vectors for _ in range(2))
+def test_the_same_seed_gives_the_same_vectors(topical_corpus, counted, tmp_path):
+    options = {"dim": 6, "iterations": 3, "work_folder": tmp_path / "work"}
+    first, second = (glove_vectors(counted(topical_corpus, 15), seed=9, **options).vectors for _ in range(2))
     np.testing.assert_array_equal(first, second)
-    assert not np.array_equal(first, glove_vectors(topical_corpus, seed=8, **options).vectors)
+    assert not np.array_equal(first, glove_vectors(counted(topical_corpus, 15), seed=8, **options).vectors)
 
 
-def test_a_corpus_without_frequent_neighbours_is_an_error(make_corpus, tmp_path):
+def test_a_corpus_without_frequent_neighbours_is_an_error(make_corpus, counted, tmp_path):
     with pytest.raises(DataError, match="no token occurs 5 times"):
-        glove_vectors(make_corpus([[0, 2, 3, 1]], vocabulary_size=4, special_ids=(0, 1)), work_folder=tmp_path)
+        glove_vectors(
+            counted(make_corpus([[0, 2, 3, 1]], vocabulary_size=4, special_ids=(0, 1))), work_folder=tmp_path / "work"
+        )
     with pytest.raises(DataError, match="no two frequent tokens are neighbours"):
-        glove_vectors(make_corpus([[2]] * 9, vocabulary_size=4), work_folder=tmp_path)
+        glove_vectors(counted(make_corpus([[2]] * 9, vocabulary_size=4)), work_folder=tmp_path / "work")
 
 
-def test_a_training_that_diverges_says_so(topical_corpus, tmp_path):
+def test_a_training_that_diverges_says_so(topical_corpus, counted, tmp_path):
     with pytest.raises(DataError, match=r"diverged in pass \d+.*embedding\.glove\.learning_rate"):
-        glove_vectors(topical_corpus, dim=4, iterations=40, learning_rate=1e30, work_folder=tmp_path)
-    assert not list(tmp_path.iterdir())
+        glove_vectors(
+            counted(topical_corpus, 15), dim=4, iterations=40, learning_rate=1e30, work_folder=tmp_path / "work"
+        )
+    assert not list((tmp_path / "work").iterdir())

@@ -6,16 +6,15 @@ cells of each. Memory holds one block.
 K rows and columns of the matrix, C cells of a block.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 from scipy import sparse
 
-from revocab.runtime.progress import track
-
 CELLS_AT_ONCE = 1 << 22  # cells of a block, 12 bytes each
+MOST_BLOCKS = 500  # files open at a time; beyond two billion cells the blocks get larger
 CELL = np.dtype([("row", np.int32), ("column", np.int32), ("count", np.float32)])
 
 
@@ -39,40 +38,47 @@ class Cells:
 
 
 def write_cells(
-    counts_KK: sparse.csr_matrix,
+    pairs: Iterable[sparse.coo_matrix],
+    number: int,
     unit: float,
     folder: Path,
     generator: np.random.Generator,
     cells_at_once: int = CELLS_AT_ONCE,
 ) -> Cells:
-    """Write every stored cell of a matrix, divided by `unit`, into a block drawn at random.
+    """Write the cells of a symmetric matrix, divided by `unit`, each into a block drawn at random.
 
     Args:
-        counts_KK: canonical CSR without stored zeros.
+        pairs: entries (K, K) of unordered pairs, each pair once, part by part; a pair (i, j) makes the cells (i, j)
+            and (j, i), or twice its count at (i, i): a token beside itself counts from both ends.
+        number: of pairs at most, which decides how many blocks there are.
         unit: what counts as one.
         folder: holds `cells.<number>.bin`, 12 bytes a cell.
         generator: draws the blocks.
-        cells_at_once: cells of a block, on average; memory is a few times this.
+        cells_at_once: cells of a block, on average; memory is a few times this, or a few times a part of the pairs.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    number = max(1, -(-counts_KK.nnz // cells_at_once))
-    paths = [folder / f"cells.{block}.bin" for block in range(number)]
+    num_blocks = min(MOST_BLOCKS, max(1, -(-2 * number // cells_at_once)))
+    paths = [folder / f"cells.{block}.bin" for block in range(num_blocks)]
+    in_row_K: np.ndarray | int = 0
     with ExitStack() as stack:
         files = [stack.enter_context(path.open("wb")) for path in paths]
-        for start in track(range(0, counts_KK.nnz, cells_at_once), "writing cells of counts"):
-            cells_C = _read(counts_KK, start, min(start + cells_at_once, counts_KK.nnz), unit)
-            block_C = generator.integers(number, size=len(cells_C))
+        for part in pairs:
+            cells_C = _both_directions(part, unit)
+            in_row_K = in_row_K + np.bincount(cells_C["row"], minlength=part.shape[0])
+            block_C = generator.integers(num_blocks, size=len(cells_C))
             order_C = np.argsort(block_C, kind="stable")
-            borders = np.searchsorted(block_C[order_C], np.arange(number + 1))
+            borders = np.searchsorted(block_C[order_C], np.arange(num_blocks + 1))
             for file, first, last in zip(files, borders[:-1], borders[1:], strict=True):
                 cells_C[order_C[first:last]].tofile(file)
-    return Cells(paths, counts_KK.nnz, int(np.diff(counts_KK.indptr).max(initial=0)))
+    return Cells(paths, int(np.sum(in_row_K)), int(np.max(in_row_K, initial=0)))
 
 
-def _read(counts_KK: sparse.csr_matrix, start: int, stop: int, unit: float) -> np.ndarray:
-    """Cells [start, stop) of the matrix in the order of its rows: (C,) of CELL."""
-    cells_C: np.ndarray = np.empty(stop - start, dtype=CELL)
-    cells_C["row"] = np.searchsorted(counts_KK.indptr, np.arange(start, stop), side="right") - 1
-    cells_C["column"] = counts_KK.indices[start:stop]
-    cells_C["count"] = counts_KK.data[start:stop] / unit
+def _both_directions(pairs: sparse.coo_matrix, unit: float) -> np.ndarray:
+    """(C,) of CELL."""
+    same = pairs.row == pairs.col
+    counts = np.where(same, 2, 1) * pairs.data / unit
+    cells_C: np.ndarray = np.empty(2 * len(counts) - int(same.sum()), dtype=CELL)
+    cells_C["row"] = np.concatenate([pairs.row, pairs.col[~same]])
+    cells_C["column"] = np.concatenate([pairs.col, pairs.row[~same]])
+    cells_C["count"] = np.concatenate([counts, counts[~same]])
     return cells_C

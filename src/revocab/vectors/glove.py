@@ -23,12 +23,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from revocab.artifacts import TokenizedCorpus, TokenVectors
+from revocab.artifacts import TokenVectors
 from revocab.errors import DataError
 from revocab.runtime.progress import bar
 from revocab.vectors.cells import Cells, write_cells
-from revocab.vectors.counting import count_neighbours, units_per_count
-from revocab.vectors.occurrences import frequent_tokens, token_counts
+from revocab.vectors.counting import units_per_count
+from revocab.vectors.occurrences import frequent_tokens
+from revocab.vectors.pair_counts import PairCounts, kept_blocks
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +38,9 @@ ROW_REPEATS = 8  # of the most frequent row in an average batch; far more oversh
 
 
 def glove_vectors(
-    tokens: TokenizedCorpus,
+    counts: PairCounts,
     *,
     dim: int = 300,
-    window: int = 15,
     iterations: int = 15,
     min_count: int = 5,
     x_max: float = 10.0,
@@ -52,13 +52,12 @@ def glove_vectors(
 ) -> TokenVectors:
     """Return vectors (V, dim) of all tokens that occur `min_count` times; other rows are zero.
 
-    The same seed on a CPU gives the same vectors. Counting holds the distinct pairs of tokens in memory; training
-    holds the tables, 16 bytes a number, and one block of cells.
+    The same seed on a CPU gives the same vectors. Memory holds the tables, 16 bytes a number, and one block of cells,
+    whatever the length of the text.
 
     Args:
-        tokens: the corpus in one vocabulary.
+        counts: of the corpus, exact; the reference's window is 15.
         dim: width of the vectors.
-        window: neighbours to either side, in 1..20; one at distance d weighs 1/d.
         iterations: passes over the cells.
         min_count: tokens rarer than this have no vector and are nobody's context.
         x_max: count from which on a cell has its full weight.
@@ -72,27 +71,20 @@ def glove_vectors(
         DataError: no token occurs `min_count` times, no two of them are neighbours, or the training diverged.
     """
     generator = np.random.default_rng(seed)
-    counts_V = token_counts(tokens)
-    kept = frequent_tokens(counts_V, tokens.special_ids, min_count)
-    cells = _cells_of(tokens, kept, window, work_folder, generator)
+    kept = frequent_tokens(counts.occurrences, counts.special_ids, min_count)
+    unit = units_per_count(counts.window)
+    cells = write_cells(kept_blocks(counts, kept), len(counts), unit, work_folder, generator)
     log.info("GloVe: %d passes over %d cells of %d tokens", iterations, cells.number, len(kept))
     try:
+        if not cells.number:
+            raise DataError("no two frequent tokens are neighbours: use a larger corpus or a smaller min_count")
         tables = Tables.drawn(len(kept), dim, generator, device)
         fit(tables, cells, Weighting(x_max, alpha), learning_rate, iterations, generator)
     finally:
         cells.remove()
-    vectors = np.zeros((tokens.vocabulary_size, dim), dtype=np.float32)
+    vectors = np.zeros((counts.vocabulary_size, dim), dtype=np.float32)
     vectors[kept] = (tables.word[:, :dim] + tables.context[:, :dim]).cpu().numpy()
-    return TokenVectors(vectors=vectors, counts=counts_V)
-
-
-def _cells_of(
-    tokens: TokenizedCorpus, kept: np.ndarray, window: int, folder: Path, generator: np.random.Generator
-) -> Cells:
-    counts_KK = count_neighbours(tokens, window)[kept][:, kept]
-    if not counts_KK.nnz:
-        raise DataError("no two frequent tokens are neighbours: use a larger corpus or a smaller min_count")
-    return write_cells(counts_KK, units_per_count(window), folder, generator)
+    return TokenVectors(vectors=vectors, counts=counts.occurrences)
 
 
 @dataclass(frozen=True)

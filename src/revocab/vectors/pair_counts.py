@@ -114,14 +114,14 @@ def frequent_pairs(
     """
     totals_K = np.zeros(len(kept))
     histogram = np.zeros(_fine(np.array([np.iinfo(np.int64).max]))[0] + 2, dtype=np.int64)  # the last stays empty
-    for block in _kept_blocks(counts, kept, pairs_at_once):
+    for block in kept_blocks(counts, kept, pairs_at_once):
         histogram += np.bincount(_fine(block.data), minlength=len(histogram))
         totals_K += np.bincount(block.row, weights=block.data, minlength=len(kept))
         totals_K += np.bincount(block.col, weights=block.data, minlength=len(kept))
     at_least = np.cumsum(histogram[::-1])[::-1]  # pairs whose count is that fine or larger
     threshold = int(np.searchsorted(-at_least, -max_pairs))
     number = int(at_least[threshold])
-    pairs_KK = _collect(_above(_kept_blocks(counts, kept, pairs_at_once), threshold), number, len(kept))
+    pairs_KK = _collect(_above(kept_blocks(counts, kept, pairs_at_once), threshold), number, len(kept))
     both_KK = sparse.csr_matrix(pairs_KK + pairs_KK.T.tocsr())  # a token beside itself counts from both ends
     both_KK.sort_indices()
     return both_KK, totals_K
@@ -159,7 +159,9 @@ def _write(
     return {"pairs": int(row_starts[-1][-1]), "tokens": int(occurrences.sum())}
 
 
-def _kept_blocks(counts: PairCounts, kept: np.ndarray, pairs_at_once: int) -> Iterator[sparse.coo_matrix]:
+def kept_blocks(
+    counts: PairCounts, kept: np.ndarray, pairs_at_once: int = PAIRS_AT_ONCE
+) -> Iterator[sparse.coo_matrix]:
     """Rows of kept tokens, a block at a time, as entries of a (K, K) matrix."""
     place_V = np.full(counts.vocabulary_size, -1, dtype=np.int32)
     place_V[kept] = np.arange(len(kept), dtype=np.int32)
