@@ -312,3 +312,20 @@ def test_a_folder_is_named_by_values_and_ends_with_the_run_id():
     overrides = ["preset=paper", "vocab.lr_stage1=0.00002"]
     cfg = config(*overrides)
     assert identity.folder_name(cfg, overrides) == f"paper-lr_stage1_2e-05-{identity.run_id(cfg)}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "gpus"), [(["trainer=cpu"], 0), (["trainer=gpu"], 1), (["trainer=fsdp", "trainer.devices=4"], 4)]
+)
+def test_a_launcher_asks_for_as_many_gpus_as_the_trainer_uses(overrides, gpus):
+    from hydra_plugins.revocab_launchers import JoblibLauncher
+
+    launcher = JoblibLauncher(n_jobs=1)
+    launcher.config = config(*overrides)
+    assert launcher.gpus_by_trainer == gpus
+
+
+def test_a_job_is_the_same_job_on_any_number_of_devices_but_not_on_another_kind():
+    alone, four, cpu = (config(*words) for words in (["trainer=gpu"], ["trainer=ddp", "trainer.devices=4"], []))
+    assert identity.run_id(alone) == identity.run_id(four) == identity.run_id(config("trainer=fsdp"))
+    assert identity.run_id(cpu) != identity.run_id(alone)

@@ -135,7 +135,7 @@ def _raise_failure(members: Sequence[Member]) -> None:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         raise ResourceError(
             f"Process {silent[0].rank} of the {len(members)} that train the model {how}. "
-            "If nobody did so, memory ran out: choose a smaller vocab.batch_size, or trainer=fsdp."
+            "If nobody did so, main memory ran out (docs/scaling.md says what several devices need of it)."
         )
     failures = [member.failure for member in members if member.failure]
     if failures:
