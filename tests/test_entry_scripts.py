@@ -326,6 +326,56 @@ def leet(run):
     return json.loads(subprocess.run(reader, capture_output=True, text=True, check=True).stdout)
 
 
+def write_questions(path, number=7):
+    items = [
+        {"question": f"Is {n} even?", "choices": ["yes", "no"], "gold": n % 2, "subject": "numbers"}
+        for n in range(number)
+    ]
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+
+
+def test_questions_are_answered_before_and_after(command, tmp_path):
+    write_questions(tmp_path / "parity.jsonl")
+    asked = ["evaluation.qa=true", "evaluation.tasks=[parity.jsonl]"]
+    code, _, err = command("train", *asked, "save_model=true")
+    assert code == 0, err
+    (folder,) = jobs(tmp_path / "outputs" / "train")
+    found = read(folder / "summary.json")["qa"]["parity"]
+    assert found["n"] == 7
+    assert found["chance"] == 0.5
+    for key in ("accuracy", "source_accuracy"):
+        assert 0 <= found[key] <= 1
+    assert found["low"] < found["accuracy"] < found["high"] or found["accuracy"] in (0, 1)
+    assert {"accuracy_per_byte", "accuracy_per_token", "source_low", "source_high"} <= set(found)
+    code, out, err = command("evaluate", *asked, f"evaluation.models=[{folder / 'model'}]")
+    assert code == 0, err
+    assert "% right" in out
+    (scored,) = jobs(tmp_path / "outputs" / "evaluate")
+    scores = read(scored / "scores.json")["qa"]["parity"]
+    assert scores["embedded:source_model"]["accuracy"] == found["source_accuracy"]
+    assert scores[str(folder / "model")]["accuracy"] == found["accuracy"]
+    assert scores[str(folder / "model")]["by_gold"]["yes"]["n"] == 4
+    lines = [json.loads(line) for line in (scored / "answers.jsonl").read_text().splitlines()]
+    assert len(lines) == 2 * 7
+    assert all(len(line["nats"]) == 2 and max(line["nats"]) < 0 for line in lines)
+    assert all(line["gold"] == line["question"] % 2 for line in lines)
+
+
+def test_questions_alone(command, tmp_path):
+    (tmp_path / "qa").mkdir()
+    for name in ("one", "two"):
+        write_questions(tmp_path / "qa" / f"{name}.jsonl")
+    words = ["evaluation=medical_qa", "evaluation.tasks=[qa]", "evaluation.qa_samples=3", "evaluation.qa_style=letters"]
+    for script in ("train", "evaluate"):
+        code, _, err = command(script, *words)
+        assert code == 0, err
+    (trained,), (scored,) = jobs(tmp_path / "outputs" / "train"), jobs(tmp_path / "outputs" / "evaluate")
+    summary, scores = read(trained / "summary.json"), read(scored / "scores.json")
+    assert summary["bpb"] == scores["bpb"] == {}
+    assert {task: found["n"] for task, found in summary["qa"].items()} == {"one": 3, "two": 3}
+    assert set(scores["qa"]["one"]["embedded:source_model"]["by_gold"]) <= {"A", "B"}
+
+
 BAD = {  # what a user got wrong: the command's words, and what the one line must name
     "no such model folder or network": (["models.source_model=no/such-model"], ["no/such-model"]),
     "no such tokenizer": (["models.target_tokenizer=no-such-folder"], ["no-such-folder"]),
@@ -342,6 +392,15 @@ BAD = {  # what a user got wrong: the command's words, and what the one line mus
     "a GPU that is not there": (["trainer=gpu"], ["trainer.accelerator"]),
     "no such method": (["alignment.method=magic"], ["magic", "mixed"]),
     "no such data set": (["evaluation.datasets=[nowhere.jsonl]"], ["nowhere.jsonl"]),
+    "questions without a task": (["evaluation.qa=true"], ["evaluation.tasks", "questions.jsonl"]),
+    "questions of the Hub without network": (
+        ["evaluation=medical_qa"],
+        ["evaluation.tasks", "qiaojin/PubMedQA", "cannot be reached", ".jsonl]"],
+    ),
+    "no such task": (["evaluation.qa=true", "evaluation.tasks=[mmmlu]"], ["evaluation.tasks", "mmmlu", "mmlu_medical"]),
+    "no such questions": (["evaluation.qa=true", "evaluation.tasks=[a/q.jsonl]"], ["a/q.jsonl"]),
+    "text for questions": (["evaluation.qa=true", "evaluation.tasks=[c.jsonl]"], ["c.jsonl", "item 1", '"gold"']),
+    "a task twice": (["evaluation.qa=true", "evaluation.tasks=[c.jsonl,a/c.jsonl]"], ["evaluation.tasks", "c"]),
     "a data set twice": (["evaluation.datasets=[a/x.txt,b/x.txt]"], ["evaluation.datasets", "x"]),
 }
 
@@ -354,6 +413,8 @@ def test_a_mistake_is_answered_by_one_line(command, tmp_path, monkeypatch, mista
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "x.txt").write_text("Some text.\n\nMore of it.\n")
+    for place in ("c.jsonl", "a/c.jsonl"):
+        (tmp_path / place).write_text('{"text": "No question."}\n')
     words, named = BAD[mistake]
     code, _, err = command("train", *words)
     assert code == 1

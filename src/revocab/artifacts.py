@@ -5,8 +5,9 @@ Letters of shapes: D documents, N tokens of a corpus, V tokens of a vocabulary, 
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -267,6 +268,44 @@ class TextScore:
 
     @classmethod
     def load(cls, path: Path) -> TextScore:
+        with np.load(path) as columns:
+            return cls(**{name: columns[name] for name in columns.files})
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerScore:
+    """How likely one model takes each answer of each question of one task to be.
+
+    Q questions, A answers of all of them; those of question q are offsets[q] ... offsets[q + 1] - 1.
+    """
+
+    nats: np.ndarray  # (A,) float64 log-likelihood of the answer behind its prompt
+    bytes: np.ndarray  # (A,) int64 UTF-8 bytes of the answer, the space before it not counted
+    tokens: np.ndarray  # (A,) int64 tokens that `nats` is summed over
+    offsets: np.ndarray  # (Q + 1,) int64
+    gold: np.ndarray  # (Q,) int64 place of the right answer among those of its question
+
+    def __len__(self) -> int:
+        return len(self.gold)
+
+    def predictions(self, per: str | None = None) -> np.ndarray:
+        """(Q,) int64 place of the likeliest answer, the first of equals; `per` divides by `bytes` or `tokens`."""
+        values = self.nats if per is None else self.nats / getattr(self, per)
+        spans = itertools.pairwise(self.offsets)
+        return np.array([int(values[start:end].argmax()) for start, end in spans], dtype=np.int64)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Per question, as data: its number, the right answer, the one predicted, and the nats of each."""
+        spans = itertools.pairwise(self.offsets)
+        for number, ((start, end), predicted) in enumerate(zip(spans, self.predictions(), strict=True)):
+            nats = self.nats[start:end].tolist()
+            yield {"question": number, "gold": int(self.gold[number]), "predicted": int(predicted), "nats": nats}
+
+    def save(self, path: Path) -> None:
+        np.savez(path, **vars(self))
+
+    @classmethod
+    def load(cls, path: Path) -> AnswerScore:
         with np.load(path) as columns:
             return cls(**{name: columns[name] for name in columns.files})
 

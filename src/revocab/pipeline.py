@@ -1,6 +1,8 @@
 """The only place where the steps meet: align, train and evaluate, each a function of one typed configuration."""
 
+import functools
 import gc
+import json
 import logging
 import math
 import shutil
@@ -14,7 +16,7 @@ import yaml
 from transformers import PreTrainedModel
 
 from revocab import evaluation, initialisation, reporting, training
-from revocab.artifacts import StageRecord, TextScore, TokenizedCorpus
+from revocab.artifacts import AnswerScore, StageRecord, TextScore, TokenizedCorpus
 from revocab.errors import ConfigError, ResourceError
 from revocab.runtime import fingerprints, seeds
 from revocab.runtime.files import disk_errors, write_json, write_text
@@ -63,17 +65,19 @@ def evaluate(config: Config, job: JobFolder, labels: dict[str, Any], resolved: d
     """Score `models.source_model` and the models of `evaluation.models`; leave `scores.json`; returns the first BPB."""
     begin(job, resolved)
     upstream = Upstream(config)
+    _ = upstream.questions  # read first: a task that cannot be read shows before the work, not after
     baseline = [config.evaluation.baseline_model] if config.evaluation.baseline_model else []
     results: dict[str, dict[str, Any]] = {}
+    answers: dict[str, dict[str, AnswerScore]] = {}
     for name in [config.models.source_model, *config.evaluation.models, *baseline]:
         first = name == config.models.source_model
-        tokenizer = upstream.source_tokenizer if first else upstream.tokenizer(name)
+        tokenizer = upstream.source_tokenizer if first else upstream.tokenizer(name, "evaluation.models")
         gguf_file = config.models.gguf_file if first else None
-        scores = upstream.scores(
-            {"model": fingerprints.of_model(upstream.locate(name), gguf_file)},
-            tokenizer,
-            lambda name=name, gguf_file=gguf_file: upstream.model(name, gguf_file),
-        )
+        origin = {"model": fingerprints.of_model(upstream.locate(name), gguf_file)}
+        model = functools.cache(functools.partial(upstream.model, name, gguf_file))
+        scores = upstream.scores(origin, tokenizer, model)
+        for task, score in upstream.answers(origin, tokenizer, model).items():
+            answers.setdefault(task, {})[name] = score
         for dataset, score in scores.items():
             low, high = evaluation.bootstrap_interval(score, seed=config.seed)
             row = {"value": score.bits_per_byte, "low": low, "high": high}
@@ -81,9 +85,40 @@ def evaluate(config: Config, job: JobFolder, labels: dict[str, Any], resolved: d
             row |= {"perplexity": score.perplexity, "bytes_per_token": score.bytes_per_token}
             results.setdefault(dataset, {})[name] = row
             log.info("%s, %s: %.4f bits per byte (95 %%: %.4f to %.4f)", dataset, name, score.bits_per_byte, low, high)
-    write_json(job.path / "scores.json", {"bpb": results, "qa": {}})
+    qa = {
+        task: {
+            name: {**evaluation.accuracies(score), "by_gold": evaluation.by_gold(score, upstream.questions[task])}
+            for name, score in models.items()
+        }
+        for task, models in answers.items()
+    }
+    log_accuracies(qa)
+    write_answers(job.path / "answers.jsonl", answers)
+    write_json(job.path / "scores.json", {"bpb": results, "qa": qa})
     job.write_status("completed")
-    return float(next(iter(results.values()))[config.models.source_model]["value"])
+    bpb = next(iter(results.values()), None)
+    return float(bpb[config.models.source_model]["value"]) if bpb else math.nan
+
+
+def log_accuracies(qa: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+    for task, models in qa.items():
+        for name, row in models.items():
+            log.info(
+                "%s, %s: %.1f %% right (95 %%: %.1f to %.1f; guessing %.1f) of %d",
+                task, name, *(100 * row[key] for key in ("accuracy", "low", "high", "chance")), row["n"],
+            )  # fmt: skip
+
+
+def write_answers(path: Path, answers: Mapping[str, Mapping[str, AnswerScore]]) -> None:
+    """A line per question and model, with the log-likelihood of each answer; no file without questions."""
+    lines = [
+        json.dumps({"task": task, "model": name, **answer})
+        for task, models in answers.items()
+        for name, score in models.items()
+        for answer in score.rows()
+    ]
+    if lines:
+        write_text(path, "\n".join(lines) + "\n")
 
 
 def train(config: Config, job: JobFolder, labels: dict[str, Any], resolved: dict[str, Any]) -> float:
@@ -193,12 +228,14 @@ class Adaptation:
         self.retries, self.batch = retries, batch
         self.upstream = Upstream(config, retries)
         self.scores: dict[str, dict[str, TextScore]] = {}  # by stage: source, init, probe, stage1, final, source_cpt
+        self.answers: dict[str, dict[str, AnswerScore]] = {}  # of the source model, and of what the job ends with
         self.records: dict[str, StageRecord] = {}
         self.baseline: dict[str, Any] = {}  # record of source_cpt, where the config asks for it
         self.resumes: list[dict[str, Any]] = []
 
     def run(self) -> dict[str, Any]:
         """Returns summary.json."""
+        _ = self.upstream.questions  # read first: a task that cannot be read shows before hours of work, not after
         report = {**self.upstream.alignment_report, **self.upstream.terms_report}
         write_json(self.job.path / "alignment_report.json", report)
         vocab = self.config.vocab
@@ -209,6 +246,7 @@ class Adaptation:
             kind: training.Kind = "lora" if vocab.stage2_use_lora else "full"
             model = self.train(model, self.stage("stage2", kind, vocab.stage2_steps, vocab.lr_stage2))
             self.note("final", self.upstream.score(model, self.upstream.target_tokenizer))
+        self.note_answers("final", self.upstream.answer(model, self.upstream.target_tokenizer))
         if self.config.save_model:
             initialisation.save_model(model, self.upstream.target_tokenizer, self.job.path / "model")
         del model  # the baseline needs its memory
@@ -224,6 +262,7 @@ class Adaptation:
             log.warning("scale=tiny is made for the embedded model; for one of this size choose scale=small or full")
         origin = {"model": fingerprints.of_model(upstream.locate(models.source_model), models.gguf_file)}
         self.note("source", upstream.scores(origin, upstream.source_tokenizer, lambda: model))
+        self.note_answers("source", upstream.answers(origin, upstream.source_tokenizer, lambda: model))
         facts = initialisation.replace_vocabulary(
             model, upstream.alignment, upstream.target_tokenizer, pad_to_multiple_of=models.pad_to_multiple_of
         )
@@ -259,7 +298,17 @@ class Adaptation:
     def note(self, stage: str, scores: dict[str, TextScore]) -> None:
         """Keep the scores of a stage, and say them: a job that is stopped has said what it knew."""
         self.scores[stage] = scores
-        log.info("%-6s  %s", stage, ", ".join(f"{name} {score.bits_per_byte:.4f}" for name, score in scores.items()))
+        said = ", ".join(f"{name} {score.bits_per_byte:.4f}" for name, score in scores.items())
+        if said:
+            log.info("%-6s  %s", stage, said)
+
+    def note_answers(self, stage: str, answers: dict[str, AnswerScore]) -> None:
+        """The same for the answers."""
+        self.answers[stage] = answers
+        found = {task: evaluation.accuracies(score)["accuracy"] for task, score in answers.items()}
+        said = ", ".join(f"{task} {100 * accuracy:.1f} %" for task, accuracy in found.items())
+        if said:
+            log.info("%-6s  %s right", stage, said)
 
     # --- stages
 
@@ -392,9 +441,18 @@ class Adaptation:
             "terms": self.upstream.terms,
             **stages,
             **({"baseline": self.baseline} if self.baseline else {}),
-            "qa": {},
+            "qa": self.qa(),
             "checks": self.checks(stages, report),
         }
+
+    def qa(self) -> dict[str, dict[str, Any]]:
+        """By task the accuracy of the adapted model, and with `source_` before it that of the source model."""
+        found = {}
+        for task, score in self.answers["final"].items():
+            source = evaluation.accuracies(self.answers["source"][task])
+            before = {f"source_{name}": value for name, value in source.items() if name not in ("n", "chance")}
+            found[task] = {**evaluation.accuracies(score), **before}
+        return found
 
     def by_dataset(self, measure: str) -> dict[str, dict[str, float]]:
         return {

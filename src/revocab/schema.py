@@ -35,6 +35,12 @@ class Backend(Enum):
     glove = "glove"
 
 
+class QaStyle(Enum):
+    task = "task"  # as docs/evaluation.md says of each task; files: text
+    text = "text"  # the answers themselves are scored
+    letters = "letters"  # the answers stand in the prompt, and their letters are scored
+
+
 class Accelerator(Enum):
     cpu = "cpu"
     gpu = "gpu"
@@ -299,11 +305,20 @@ class EvaluationConfig:
     models: list[str] = field(default_factory=list)  # evaluate.py scores them beside models.source_model
     baseline_model: str | None = None  # one more of them
     bpb: bool = True  # bits per byte of the data sets
-    qa: bool = False
+    qa: bool = False  # answer the questions of the tasks
+    tasks: list[str] = field(default_factory=list)  # names of docs/evaluation.md, .jsonl files, folders of them
+    qa_samples: int | None = None  # questions of each task, in the order of their hashes; null: all
+    qa_style: QaStyle = QaStyle.task
 
     def check(self) -> None:
-        at_least(self, "evaluation", 1, "max_samples", "max_characters", "batch_tokens")
-        require(not self.qa, "evaluation.qa", self.qa, "false", "Question answering is not built yet.")
+        at_least(self, "evaluation", 1, "max_samples", "max_characters", "batch_tokens", "qa_samples")
+        require(
+            bool(self.tasks) or not self.qa,
+            "evaluation.tasks",
+            self.tasks,
+            "given where evaluation.qa is true",
+            "Example: evaluation.tasks=[questions.jsonl]",
+        )
 
 
 @dataclass

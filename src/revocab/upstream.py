@@ -6,7 +6,7 @@ Each is made once, kept in the cache under a hash of what decides it, and shared
 import itertools
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import cached_property
@@ -19,10 +19,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from revocab import alignment as alignments
 from revocab import corpus as corpora
 from revocab import evaluation, initialisation, vectors, vocabulary
-from revocab.artifacts import Alignment, Corpus, TextScore, TokenizedCorpus, TokenVectors
-from revocab.errors import ConfigError
+from revocab.artifacts import Alignment, AnswerScore, Corpus, TextScore, TokenizedCorpus, TokenVectors
+from revocab.errors import ConfigError, ModelError
 from revocab.runtime import embedded, fingerprints, seeds
-from revocab.runtime.cache import Cache
+from revocab.runtime.cache import Cache, digest
 from revocab.runtime.files import write_json
 from revocab.runtime.progress import track
 from revocab.runtime.retry import Retries
@@ -61,9 +61,14 @@ class Upstream:
 
     def tokenizer(self, name: str, key: str = "models.source_model", gguf_file: str | None = None) -> Any:
         where, trust = self.locate(name, key), self.config.models.trust_remote_code
-        return self.retries.download(
-            f"{key} {name}", lambda: vocabulary.load_tokenizer(where, gguf_file=gguf_file, trust_remote_code=trust)
-        )
+
+        def load() -> PreTrainedTokenizerBase:
+            try:
+                return vocabulary.load_tokenizer(where, gguf_file=gguf_file, trust_remote_code=trust)
+            except ModelError as error:
+                raise ModelError(f"{key}: {error}") from error
+
+        return self.retries.download(f"{key} {name}", load)
 
     @cached_property
     def source_tokenizer(self) -> PreTrainedTokenizerBase:
@@ -221,6 +226,58 @@ class Upstream:
             texts = (heldout[index] for index in range(len(heldout)))
             chosen = {HELDOUT: corpora.first_by_hash(texts, evaluated.max_samples)}
         return {name: list(texts) for name, texts in chosen.items()}
+
+    # --- questions
+
+    @cached_property
+    def questions(self) -> dict[str, list[evaluation.Question]]:
+        """What every model is asked, by task; empty where the config asks for none."""
+        evaluated = self.config.evaluation
+        if not (evaluated.enabled and evaluated.qa):
+            return {}
+        given = evaluated.qa_style.value
+        tasks, asked = list(self._tasks()), {}
+        names = [task for task, _, _ in tasks]
+        if len(set(names)) < len(names):
+            hint = f"They are called {', '.join(names)}; rename one."
+            raise ConfigError("evaluation.tasks", evaluated.tasks, "tasks whose names differ", hint)
+        for task, sources, known in tasks:
+            style = given if given != "task" else known.style if known else "text"
+            asked[task] = [evaluation.pose(item, style) for item in self._items(task, sources, known)]
+        return asked
+
+    def _tasks(self) -> Iterator[tuple[str, list[str], evaluation.Task | None]]:
+        """Name and sources of each task, and what is known of it; a folder stands for a task per file."""
+        for name in self.config.evaluation.tasks:
+            if name in evaluation.TASKS and not Path(name).exists():
+                yield name, list(evaluation.TASKS[name].sources), evaluation.TASKS[name]
+                continue
+            place = self.locate(name, "evaluation.tasks")
+            if "/" not in place and not Path(place).exists():
+                known = ", ".join(evaluation.TASKS)
+                raise ConfigError("evaluation.tasks", name, f"{known}, or a .jsonl file or a folder that exists")
+            for source in corpora.resolve_inputs([place]):
+                yield corpora.dataset_name(str(source)), [str(source)], None
+
+    def _items(self, task: str, sources: list[str], known: evaluation.Task | None) -> list[dict[str, Any]]:
+        """The questions of a task as data, read once and kept: those of the smallest hashes, or all."""
+        samples = self.config.evaluation.qa_samples
+
+        def rows() -> Iterator[Any]:
+            for source in corpora.resolve_inputs(sources):
+                for row in corpora.read_rows(source, key="evaluation.tasks"):
+                    yield known.read(row) if known else row
+
+        def build(folder: Path) -> dict[str, int]:
+            items = track(evaluation.read_items(rows(), ", ".join(sources)), f"reading {task}", unit="question")
+            lines: Iterable[str] = (json.dumps(item, ensure_ascii=False) for item in items)
+            lines = list(lines) if samples is None else corpora.first_by_hash(lines, samples)
+            write_json(folder / "items.json", [json.loads(line) for line in lines])
+            return {"questions": len(lines)}
+
+        key = {"task": task if known else None, "sources": corpora.fingerprint(sources), "samples": samples}
+        folder = self.retries.download(f"evaluation.tasks {task}", lambda: self.cache.get("questions", key, build))
+        return json.loads((folder / "items.json").read_text(encoding="utf-8"))
 
     # --- tokens and vectors
 
@@ -403,6 +460,34 @@ class Upstream:
             )
             for name, texts in self.datasets.items()
         }
+
+    def answer(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, AnswerScore]:
+        """Ask a model the questions of every task."""
+        batch_tokens, length = self.config.evaluation.batch_tokens, context_length(model)
+        return {
+            task: evaluation.score_answers(
+                model, tokenizer, questions, max_length=length, batch_tokens=batch_tokens, device=self.device
+            )
+            for task, questions in self.questions.items()
+        }
+
+    def answers(
+        self, origin: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, model: Callable[[], PreTrainedModel]
+    ) -> dict[str, AnswerScore]:
+        """As `scores`, for the answers."""
+        if not self.questions:
+            return {}
+        asked = {task: digest([asdict(each) for each in questions]) for task, questions in self.questions.items()}
+        key = {**origin, "tokenizer": fingerprints.of_tokenizer(tokenizer), "questions": asked}
+
+        def build(folder: Path) -> dict[str, Any]:
+            answered = self.answer(model(), tokenizer)
+            for number, score in enumerate(answered.values()):
+                score.save(folder / f"{number}.npz")
+            return {"accuracy": {task: evaluation.accuracies(score)["accuracy"] for task, score in answered.items()}}
+
+        folder = self.cache.get("answers", key, build)
+        return {task: AnswerScore.load(folder / f"{number}.npz") for number, task in enumerate(self.questions)}
 
     def scores(
         self,

@@ -9,8 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.modeling_outputs import CausalLMOutput
 
 from revocab.errors import ConfigError, DataError, ModelError
-from revocab.evaluation import score_text
-from revocab.evaluation import text as text_module
+from revocab.evaluation import likelihood, score_text
 
 DOCUMENTS = [
     "the liver binds oxygen",
@@ -179,7 +178,7 @@ class Renumbered:
 def test_slices_of_logits_do_not_matter(tokenizer, monkeypatch):
     model = make_model(len(tokenizer))
     reference = score_text(model, tokenizer, DOCUMENTS, **settings())
-    monkeypatch.setattr(text_module, "LOGITS_AT_ONCE", 3 * 300 * len(DOCUMENTS))
+    monkeypatch.setattr(likelihood, "LOGITS_AT_ONCE", 3 * 300 * len(DOCUMENTS))
     score = score_text(model, tokenizer, DOCUMENTS, **settings())
     np.testing.assert_allclose(score.bits, reference.bits, rtol=1e-6)
 

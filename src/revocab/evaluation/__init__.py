@@ -1,10 +1,17 @@
-"""Scores of language models that compare across vocabularies: bits per byte of held-out text, with intervals.
+"""Scores of language models that compare across vocabularies: bits per byte of held-out text, and right answers.
 
-Every arm of a comparison is scored on identical documents, and a score keeps one number per document, so that sets can
-be resampled and two models compared document by document.
+Every arm of a comparison is scored on identical documents and questions, and a score keeps one number per document or
+answer, so that sets can be resampled and two models compared document by document.
 """
 
+from revocab.evaluation.accuracy import accuracies, by_gold
+from revocab.evaluation.answering import score_answers
+from revocab.evaluation.questions import Question, pose, read_items
 from revocab.evaluation.resampling import Difference, bootstrap_interval, paired_difference
+from revocab.evaluation.tasks import TASKS, Task
 from revocab.evaluation.text import score_text
 
-__all__ = ["Difference", "bootstrap_interval", "paired_difference", "score_text"]
+__all__ = [
+    "TASKS", "Difference", "Question", "Task", "accuracies", "bootstrap_interval", "by_gold", "paired_difference",
+    "pose", "read_items", "score_answers", "score_text",
+]  # fmt: skip

@@ -5,16 +5,16 @@ Legend of tensor names: B windows of a batch, L tokens of the longest window, V 
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from revocab.artifacts import TextScore
-from revocab.errors import ConfigError, DataError, ModelError
+from revocab.errors import ConfigError, DataError
+from revocab.evaluation.likelihood import cross_entropy_in_slices, evaluating, num_ids, token_ids
 from revocab.evaluation.windows import Window, batches_of, windows_of
 from revocab.runtime.progress import bar
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from tqdm import tqdm
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# Logits turned to float32 at a time: 2**25 of them are 128 MiB, a few times that with the softmax's intermediates.
-LOGITS_AT_ONCE = 2**25
 SHORTEST_WINDOW = 4
 
 
@@ -63,11 +61,11 @@ def score_text(
         raise ConfigError("evaluation.max_length", max_length, f"at least {SHORTEST_WINDOW} tokens")
     texts = [text.encode("utf-8", errors="replace").decode("utf-8") for text in documents]
     sizes = _byte_counts(texts)
-    ids = _token_ids(tokenizer, texts)
-    vocabulary_size = _vocabulary_size(tokenizer, model)
+    ids = token_ids(tokenizer, texts)
+    vocabulary_size = num_ids(tokenizer, model)
     bits = np.zeros(len(texts))
     model.to(torch.device(device))
-    with _evaluating(model), bar("Scoring", total=len(texts), unit="document") as progress:
+    with evaluating(model), bar("Scoring", total=len(texts), unit="document") as progress:
         for document, value in _window_bits(model, ids, vocabulary_size, max_length, batch_tokens, bf16, progress):
             bits[document] += value
     return TextScore(bits=bits, bytes=sizes, tokens=np.array([len(row) - 1 for row in ids], dtype=np.int64))
@@ -81,60 +79,6 @@ def _byte_counts(texts: Sequence[str]) -> np.ndarray:
     if not sizes.all():
         raise DataError(f"Held-out document {int(sizes.argmin())} (counted from 0) is empty. Remove empty documents.")
     return sizes
-
-
-def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Ids of each document behind the prefix."""
-    prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    if prefix is None:
-        raise ModelError("The tokenizer has neither a bos nor an eos token: nothing can stand before a document.")
-    with _marks_read_as_text(tokenizer):
-        encoded = tokenizer(
-            list(texts),
-            add_special_tokens=False,
-            split_special_tokens=True,
-            return_attention_mask=False,
-            verbose=False,  # longer than the model's window is fine: documents are cut into windows
-        )
-    return [[prefix, *row] for row in encoded["input_ids"]]
-
-
-@contextlib.contextmanager
-def _marks_read_as_text(tokenizer: PreTrainedTokenizerBase) -> Generator[None]:
-    """Puts back the backend's own switch, which `split_special_tokens` leaves turned."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    before = getattr(backend, "encode_special_tokens", False)
-    try:
-        yield
-    finally:
-        if backend is not None:
-            backend.encode_special_tokens = before
-
-
-def _vocabulary_size(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> int:
-    """Ids that may take probability: all of the tokenizer's, also where they have gaps."""
-    size = max(len(tokenizer), max(tokenizer.get_vocab().values()) + 1)
-    rows = len(cast(torch.nn.Embedding, model.get_input_embeddings()).weight)
-    if size > rows:
-        raise ModelError(
-            f"The tokenizer has {size} ids, the model's embedding table only {rows} rows: they do not belong together."
-        )
-    return size
-
-
-@contextlib.contextmanager
-def _evaluating(model: torch.nn.Module) -> Generator[None]:
-    """No dropout and no gradients; the mode the model was in comes back afterwards.
-
-    Not `inference_mode`: tensors made there and kept by the model, such as rotary tables, cannot be trained with later.
-    """
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
 
 
 def _window_bits(
@@ -171,16 +115,5 @@ def _token_nats(
     ids_BL, mask_BL = ids_BL.to(device), mask_BL.to(device)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
         logits_BLV = model(input_ids=ids_BL, attention_mask=mask_BL, use_cache=False).logits
-    nats_BL = _cross_entropy_in_slices(logits_BLV[:, :-1, :vocabulary_size], ids_BL[:, 1:])
+    nats_BL = cross_entropy_in_slices(logits_BLV[:, :-1, :vocabulary_size], ids_BL[:, 1:])
     return nats_BL.double().cpu().numpy()
-
-
-def _cross_entropy_in_slices(logits_BLV: torch.Tensor, ids_BL: torch.Tensor) -> torch.Tensor:
-    """(B, L) negative log-likelihood in nats, at least float32, a slice of positions at a time."""
-    precision = torch.promote_types(logits_BLV.dtype, torch.float32)
-    positions = max(1, LOGITS_AT_ONCE // (logits_BLV.shape[0] * logits_BLV.shape[2]))
-    slices = [
-        torch.nn.functional.cross_entropy(logits.transpose(1, 2).to(precision), ids, reduction="none")
-        for logits, ids in zip(logits_BLV.split(positions, 1), ids_BL.split(positions, 1), strict=True)
-    ]
-    return torch.cat(slices, dim=1)
