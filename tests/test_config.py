@@ -81,6 +81,58 @@ def test_a_preset_is_its_column_of_the_table(preset):
     assert cfg.alignment.method == ("mixed" if preset == "best" else "tokalign_paper")
 
 
+# The users' complete recommended run, key by key. What they call `vocab_adaptation` is `vocab` here, but for its seed.
+RECOMMENDED = Path(__file__).parent / "data" / "recommended.yaml"
+MOVED = {"vocab_adaptation.seed": "seed"}
+EXPERIMENTS_7B = ("optimal_7b", "paper_7b", "research_7b")
+
+
+def recommended():
+    return flatten(OmegaConf.to_container(OmegaConf.load(RECOMMENDED)))
+
+
+def test_optimal_7b_is_exactly_the_recommended_file():
+    resolved = OmegaConf.structured(typed("experiment=optimal_7b"))
+    for key, value in recommended().items():
+        here = MOVED.get(key, key.replace("vocab_adaptation.", "vocab."))
+        got = OmegaConf.select(resolved, here, throw_on_missing=True)
+        if key.endswith("lora_target_modules"):
+            value = value.split(",")
+        assert getattr(got, "name", got) == value, key
+    assert resolved.corpus.inputs == resolved.evaluation.datasets == ["uiyunkim-hub/pubmed-abstract:train"]
+    assert resolved.corpus.text_field == resolved.evaluation.text_field == "abstract"
+
+
+def test_optimal_7b_is_the_preset_and_the_options_that_the_documentation_names():
+    groups = (
+        "model=biomistral_7b_to_mistral_v3 corpus=pubmed_5gb terms=tfidf embedding=fasttext evaluation=all scale=full"
+    )
+    chosen = flatten(OmegaConf.to_container(config("preset=optimal", *groups.split()), enum_to_str=True))
+    experiment = flatten(OmegaConf.to_container(config("experiment=optimal_7b"), enum_to_str=True))
+    assert {key for key in chosen if chosen[key] != experiment[key]} == {
+        "sweep_name", "pipeline.run_root", "tokenization.workers", "evaluation.datasets", "evaluation.text_field",
+        "evaluation.baseline_model",
+    }  # fmt: skip
+
+
+def test_the_documentation_says_where_every_key_of_the_recommended_file_went():
+    text = (CONF.parent / "docs" / "from-yaml.md").read_text(encoding="utf-8")
+    for key in recommended():
+        assert f"`{key}`" in text, key
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS_7B)
+def test_a_7b_experiment_is_one_job_with_its_preset(experiment):
+    assert "hydra" not in OmegaConf.load(CONF / "experiment" / f"{experiment}.yaml")
+    cfg, preset = config(f"experiment={experiment}"), experiment.removesuffix("_7b")
+    assert cfg.preset == preset
+    assert cfg.sweep_name == experiment
+    for key, value in TABLE[preset].items():
+        node = cfg.alignment if key in cfg.alignment else cfg.vocab
+        assert node[key] == value, key
+    assert cfg.models.source_model == "BioMistral/BioMistral-7B"
+
+
 CHANGES = sorted({path.stem for path in (CONF / "change").glob("*.yaml")} - {"none", "paper", "optimal"})
 
 
@@ -140,11 +192,26 @@ def option_numbered(group, number):
     return options[number % len(options)]
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_every_choice_on_the_command_line_takes_effect_under_every_preset(preset):
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"model": "tiny", "corpus": "sample", "scale": "tiny", "preset": "best"},
+        {"model": "pythia_1b_to_gemma", "corpus": "pubmed_5gb", "scale": "small", "preset": "three_hour"},
+    ],
+    ids=["tiny", "pythia"],
+)
+def test_also_data_and_scale_on_the_command_line_win_over_a_7b_experiment(choices):
+    cfg = config("experiment=optimal_7b", *(f"{group}={option}" for group, option in choices.items()))
+    for group, option in choices.items():
+        assert_written(cfg, group, option)
+    assert cfg.alignment.method == ("mixed" if choices["preset"] == "best" else "tokalign_paper")
+
+
+@pytest.mark.parametrize("base", [*(f"preset={name}" for name in PRESETS), "experiment=optimal_7b"])
+def test_every_choice_on_the_command_line_takes_effect_under_every_preset(base):
     for number in range(max(len(list((CONF / group).glob("*.yaml"))) for group in SWITCHABLE)):
         chosen = {group: option_numbered(group, number) for group in SWITCHABLE}  # one option of every group at once
-        cfg = config(f"preset={preset}", *(f"{group}={option}" for group, option in chosen.items()))
+        cfg = config(base, *(f"{group}={option}" for group, option in chosen.items()))
         for group, option in chosen.items():
             assert_written(cfg, group, option)
 
@@ -153,7 +220,9 @@ def assert_written(cfg, group, option):
     path = CONF / group / f"{option}.yaml"
     package = path.read_text().splitlines()[0].split("@package")[1].strip()
     node = cfg if package == "_global_" else OmegaConf.select(cfg, package)
-    for key, value in flatten(OmegaConf.to_container(OmegaConf.load(path))).items():
+    written = OmegaConf.to_container(OmegaConf.load(path))
+    written.pop("defaults", None)
+    for key, value in flatten(written).items():
         got = OmegaConf.select(node, key)
         assert getattr(got, "name", got) == value, f"{group}={option}: {key}"
 
@@ -189,6 +258,8 @@ def test_a_preset_leaves_data_compute_and_logging_alone(preset):
         ("trainer=ddp trainer.devices=3", "trainer.devices"),
         ("trainer=gpu trainer.devices=2", "trainer.strategy"),
         ("evaluation.max_samples=0", "evaluation.max_samples"),
+        ("evaluation.qa_samples=0", "evaluation.qa_samples"),
+        ("evaluation.qa=true", "evaluation.tasks"),
         ("seed=-1", "seed"),
         ("vocab.enabled=false baseline=source_cpt", "baseline"),
     ],

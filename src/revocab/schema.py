@@ -224,7 +224,7 @@ class AlignmentConfig:
 
 @dataclass
 class Tokenization:
-    workers: int = 1  # processes that tokenize and count shards side by side; they share the cores
+    workers: int | None = 1  # processes that tokenize and count shards, sharing the cores; null: one per core
     shard_mb: int = 64  # megabytes of text of a shard; a kill loses the shards in work, memory grows with it
     parts: int = 1  # jobs that the shards are dealt out to, see docs/scaling.md
     part: int | None = None  # of these jobs, from 0: align.py makes its shards and stops; null: the whole alignment

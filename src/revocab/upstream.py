@@ -28,6 +28,7 @@ from revocab.runtime.progress import track
 from revocab.runtime.retry import Retries
 from revocab.schema import Accelerator, Backend, Config
 from revocab.shards import Shards
+from revocab.vectors.cores import available_cores
 
 log = logging.getLogger(__name__)
 MAPPED_DOCUMENTS, MAPPED_CHARACTERS = 200, 1500  # held-out text that an alignment is scored on: at most this much
@@ -293,7 +294,7 @@ class Upstream:
             device=self.device,
             token_cache=self.token_cache,
             cache=self.cache,
-            workers=tokenization.workers,
+            workers=tokenization.workers or available_cores(),
         )
 
     @cached_property
