@@ -2,12 +2,15 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from revocab.errors import ConfigError
 from revocab.vectors.counting import count_neighbours, count_pairs, units_per_count
 
+# "cpu" counts with numpy; any other name counts with torch, as on a GPU
+DEVICES = ["cpu", "cpu:0", *(["cuda"] if torch.cuda.is_available() else [])]
 documents_of_ids = st.lists(st.lists(st.integers(0, 6), max_size=12), max_size=8)
 
 
@@ -34,7 +37,7 @@ def brute_force(documents, window, size, special):
     window=st.integers(1, 6),
     pairs_at_once=st.integers(1, 40),
     special=st.sets(st.integers(0, 6), max_size=2),
-    device=st.sampled_from(["cpu", "cpu:0"]),  # the second is torch's name: the way of a GPU
+    device=st.sampled_from(DEVICES),
 )
 def test_counts_are_the_brute_force_counts_whatever_the_chunks(
     make_corpus, documents, window, pairs_at_once, special, device
@@ -58,7 +61,8 @@ def test_a_case_worked_by_hand(make_corpus):
 
 def test_chunks_threads_and_device_change_no_bit(topical_corpus):
     whole = count_pairs(topical_corpus, 5, threads=1)
-    for pairs_at_once, threads, device in ((7, 1, "cpu"), (500, 3, "cpu"), (10**6, 2, "cpu"), (500, 1, "cpu:0")):
+    cases = [(7, 1, "cpu"), (500, 3, "cpu"), (10**6, 2, "cpu"), *((500, 1, device) for device in DEVICES[1:])]
+    for pairs_at_once, threads, device in cases:
         part = count_pairs(topical_corpus, 5, pairs_at_once=pairs_at_once, threads=threads, device=device)
         assert part.has_canonical_format
         for name in ("data", "indices", "indptr"):
@@ -72,7 +76,7 @@ def test_counts_of_shards_add_up_to_the_counts_of_the_whole(make_corpus):
     assert (sum(shards[1:], shards[0]) != whole).nnz == 0
 
 
-@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+@pytest.mark.parametrize("device", DEVICES)
 def test_wide_vocabularies_are_packed_without_collisions(make_corpus, device):
     corpus = make_corpus([[65535, 0, 65535], [32768, 32767]], vocabulary_size=65536)
     counts = count_neighbours(corpus, 5, device=device).tocoo()

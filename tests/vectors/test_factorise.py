@@ -53,3 +53,24 @@ def test_a_matrix_smaller_than_the_rank_gives_all_it_has(size):
     left, values = leading_singular_vectors(sparse.csr_matrix(np.eye(size), dtype=np.float32), 300, seed=0)
     assert left.shape == (size, size)
     np.testing.assert_allclose(values, np.ones(size), atol=1e-5)
+
+
+@pytest.mark.parametrize("device", ["cpu:0", pytest.param("cuda", marks=needs_cuda)])  # the first: a GPU's layout
+def test_every_device_finds_the_same_up_to_rounding(device):
+    matrix = sparse.random(300, 300, density=0.2, random_state=3, format="csr", dtype=np.float32)
+    left, values = leading_singular_vectors(matrix, 20, seed=0)
+    other_left, other_values = leading_singular_vectors(matrix, 20, seed=0, device=device)
+    np.testing.assert_allclose(other_values, values, rtol=1e-5)
+    np.testing.assert_allclose(other_left, left, atol=1e-3)
+
+
+def test_the_result_is_that_of_torch_from_the_same_start():
+    matrix = sparse.random(300, 300, density=0.2, random_state=3, format="csr", dtype=np.float32)
+    left, values = leading_singular_vectors(matrix, 20, seed=7)
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        expected_left, expected_values, _ = torch.svd_lowrank(torch.from_numpy(matrix.toarray()), q=40, niter=2)
+    np.testing.assert_allclose(values, expected_values[:20].numpy(), rtol=1e-5)
+    np.testing.assert_allclose(np.abs(left), np.abs(expected_left[:, :20].numpy()), atol=1e-3)
+    largest = np.abs(left).argmax(axis=0)
+    assert (left[largest, np.arange(20)] > 0).all()
