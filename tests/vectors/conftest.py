@@ -3,12 +3,15 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from revocab.artifacts import TokenizedCorpus
 from revocab.vectors import PairCounts, count_shard
+from revocab.vectors.counting import count_pairs
 
 MakeCorpus = Callable[..., TokenizedCorpus]
 
@@ -49,5 +52,16 @@ def counted(tmp_path: Path) -> Callable[..., PairCounts]:
         folder = Path(mkdtemp(dir=tmp_path))
         count_shard(folder, corpus, window)
         return PairCounts.load(folder)
+
+    return count
+
+
+@pytest.fixture(scope="session")
+def count_neighbours() -> Callable[..., sparse.csr_matrix]:
+    """Counts as a whole symmetric matrix: a token beside itself counts from both ends."""
+
+    def count(corpus: TokenizedCorpus, window: int, **options: Any) -> sparse.csr_matrix:
+        pairs = count_pairs(corpus, window, **options)
+        return sparse.csr_matrix(pairs + pairs.T.tocsr())
 
     return count

@@ -37,9 +37,8 @@ def test_rare_tokens_are_no_context_either(make_corpus, counted):
     np.testing.assert_allclose(plain.vectors, other.vectors, atol=1e-6)
 
 
-def test_inner_products_approach_the_ppmi_matrix(make_corpus, counted):
+def test_inner_products_approach_the_ppmi_matrix(make_corpus, counted, count_neighbours):
     """With all dimensions, U S^(1/2) has the PPMI's own left Gram matrix: U S U.T = (M M.T)^(1/2)."""
-    from revocab.vectors.counting import count_neighbours
     from revocab.vectors.ppmi import ppmi
 
     corpus = make_corpus(np.random.default_rng(2).zipf(1.5, size=(80, 15)).clip(max=12).tolist(), vocabulary_size=13)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from revocab.errors import ConfigError
-from revocab.vectors.counting import count_neighbours, count_pairs, units_per_count
+from revocab.vectors.counting import count_pairs, units_per_count
 
 # "cpu" counts with numpy; any other name counts with torch, as on a GPU
 DEVICES = ["cpu", "cpu:0", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -40,7 +40,7 @@ def brute_force(documents, window, size, special):
     device=st.sampled_from(DEVICES),
 )
 def test_counts_are_the_brute_force_counts_whatever_the_chunks(
-    make_corpus, documents, window, pairs_at_once, special, device
+    make_corpus, documents, window, pairs_at_once, special, device, count_neighbours
 ):
     corpus = make_corpus(documents, vocabulary_size=7, special_ids=sorted(special))
     counted = count_pairs(corpus, window, pairs_at_once=pairs_at_once, threads=2, device=device)
@@ -52,7 +52,7 @@ def test_counts_are_the_brute_force_counts_whatever_the_chunks(
     np.testing.assert_array_equal(both, brute_force(documents, window, 7, special))
 
 
-def test_a_case_worked_by_hand(make_corpus):
+def test_a_case_worked_by_hand(make_corpus, count_neighbours):
     # a b a | a c, window 2: a-b at distance 1 twice, a-a at distance 2 (seen from both ends), a-c at distance 1
     counts = count_neighbours(make_corpus([[0, 1, 0], [0, 2]], vocabulary_size=3), 2).toarray()
     assert units_per_count(2) == 2
@@ -69,7 +69,7 @@ def test_chunks_threads_and_device_change_no_bit(topical_corpus):
             np.testing.assert_array_equal(getattr(part, name), getattr(whole, name))
 
 
-def test_counts_of_shards_add_up_to_the_counts_of_the_whole(make_corpus):
+def test_counts_of_shards_add_up_to_the_counts_of_the_whole(make_corpus, count_neighbours):
     documents = np.random.default_rng(0).integers(0, 9, size=(30, 11)).tolist()
     whole = count_neighbours(make_corpus(documents, vocabulary_size=9), 4)
     shards = [count_neighbours(make_corpus(documents[i::3], vocabulary_size=9), 4) for i in range(3)]
@@ -77,7 +77,7 @@ def test_counts_of_shards_add_up_to_the_counts_of_the_whole(make_corpus):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_wide_vocabularies_are_packed_without_collisions(make_corpus, device):
+def test_wide_vocabularies_are_packed_without_collisions(make_corpus, device, count_neighbours):
     corpus = make_corpus([[65535, 0, 65535], [32768, 32767]], vocabulary_size=65536)
     counts = count_neighbours(corpus, 5, device=device).tocoo()
     found = {(int(i), int(j)): int(n) for i, j, n in zip(counts.row, counts.col, counts.data, strict=True)}
@@ -90,11 +90,11 @@ def test_wide_vocabularies_are_packed_without_collisions(make_corpus, device):
     }
 
 
-def test_an_empty_corpus_has_no_counts(make_corpus):
+def test_an_empty_corpus_has_no_counts(make_corpus, count_neighbours):
     assert count_neighbours(make_corpus([], vocabulary_size=4), 5).nnz == 0
 
 
 @pytest.mark.parametrize("window", [0, -1, 21])
-def test_a_window_that_cannot_work_is_refused(make_corpus, window):
+def test_a_window_that_cannot_work_is_refused(make_corpus, window, count_neighbours):
     with pytest.raises(ConfigError, match=r"embedding\.cooccurrence\.window must be in 1\.\.20"):
         count_neighbours(make_corpus([[0, 1]], vocabulary_size=2), window)

@@ -6,7 +6,7 @@ from scipy import sparse
 from revocab.errors import DataError
 from revocab.vectors import glove_vectors
 from revocab.vectors.cells import write_cells
-from revocab.vectors.counting import count_neighbours, units_per_count
+from revocab.vectors.counting import units_per_count
 from revocab.vectors.glove import Tables, Weighting, batch_size, fit, loss_and_errors, step
 from revocab.vectors.pair_counts import kept_blocks
 
@@ -92,7 +92,7 @@ def test_batches_of_one_cell_are_the_authors_program():
         torch.testing.assert_close(getattr(tables, name), getattr(reference, name), rtol=1e-10, atol=1e-12)
 
 
-def test_batches_reach_the_loss_of_the_authors_program(topical_corpus, counted, tmp_path):
+def test_batches_reach_the_loss_of_the_authors_program(topical_corpus, counted, tmp_path, count_neighbours):
     counts = count_neighbours(topical_corpus, 15)[2:22][:, 2:22]
     pairs = kept_blocks(counted(topical_corpus, 15), np.arange(2, 22), 50)
     cells = write_cells(pairs, 210, units_per_count(15), tmp_path, np.random.default_rng(0))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from revocab.vectors import PairCounts, add_shards, count_shard
-from revocab.vectors.counting import count_neighbours, count_pairs
+from revocab.vectors.counting import count_pairs
 from revocab.vectors.pair_counts import frequent_pairs, row_blocks
 
 
@@ -42,7 +42,9 @@ def test_rows_come_back_as_they_were_counted(make_corpus, counted, documents):
 
 @pytest.mark.parametrize("max_pairs", [1, 5, 37, 150, 10**6])
 @pytest.mark.parametrize("pairs_at_once", [3, 10**6])
-def test_frequent_pairs_are_those_of_a_plain_sort(make_corpus, counted, documents, max_pairs, pairs_at_once):
+def test_frequent_pairs_are_those_of_a_plain_sort(
+    make_corpus, counted, documents, max_pairs, pairs_at_once, count_neighbours
+):
     corpus = make_corpus(documents, vocabulary_size=41)
     kept = np.arange(2, 35)
     every = count_neighbours(corpus, 5)[kept][:, kept]

@@ -36,19 +36,6 @@ def units_per_count(window: int) -> int:
     return lcm(*range(1, window + 1))
 
 
-def count_neighbours(
-    tokens: TokenizedCorpus, window: int, *, threads: int | None = None, device: str = "cpu"
-) -> sparse.csr_matrix:
-    """Return the symmetric window counts of a corpus: (V, V) int64 in units of 1/`units_per_count(window)`.
-
-    Both directions of `count_pairs`, which see.
-    """
-    pairs_VV = count_pairs(tokens, window, threads=threads, device=device)
-    both_VV = sparse.csr_matrix(pairs_VV + pairs_VV.T.tocsr())
-    both_VV.sort_indices()
-    return both_VV
-
-
 def count_pairs(
     tokens: TokenizedCorpus,
     window: int,
