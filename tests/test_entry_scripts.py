@@ -313,6 +313,17 @@ def test_wandb_gets_one_run_per_job_and_one_of_the_table_and_no_secret(command, 
         assert not [path for path in files if secret.encode() in path.read_bytes()]
 
 
+def test_a_sweep_that_nobody_is_logged_in_for_is_refused_once_before_its_first_job(command, tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code, _, err = command("train", "-m", "vocab.lr_stage1=2e-5,6.4e-4", logger="wandb")
+    assert code == 1
+    assert err.startswith("Error: logger must be wandb_offline where nobody is logged in")
+    assert err.count("wandb login") == len(err.splitlines()) == 1
+    assert not list(tmp_path.rglob("status.json"))
+
+
 def test_without_a_tracker_a_sweep_leaves_nothing_of_one(command, tmp_path):
     code, out, err = command("train", "-m", "vocab.lr_stage1=2e-5", "vocab.enabled=false")
     assert code == 0, err

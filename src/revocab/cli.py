@@ -260,12 +260,15 @@ def check_jobs(config: DictConfig) -> None:
     Raises:
         ConfigError: for the first job whose config cannot work.
     """
+    from revocab.reporting import check_tracker
+
     if config.sweep_name is None:
         raise ConfigError("sweep_name", None, "a name when an experiment makes a sweep", "Add sweep_name=NAME.")
     if config.hydra.launcher.get("cluster") == "slurm" and not shutil.which("srun"):  # as submitit looks for it
         hint = "Start it where Slurm's commands are, or add hydra.launcher.cluster=local."
         raise ConfigError("hydra.launcher.cluster", "slurm", "local on a machine without Slurm", hint)
     names: dict[str, str] = {}
+    trackers: set[str] = set()
     for overrides in sweep_jobs(config):
         cfg = GlobalHydra.instance().config_loader().load_sweep_config(config, overrides)
         cfg.paths.output_dir = "."  # known once the job runs
@@ -274,6 +277,10 @@ def check_jobs(config: DictConfig) -> None:
         if identifier in names:
             log.warning("Two jobs are the same and will run once: %s | %s", names[identifier], command)
         names[identifier] = command
+        trackers.add(cfg.logger.kind.value)
+    if config.hydra.job.name == "train":
+        for kind in sorted(trackers):
+            check_tracker(kind)
 
 
 def sweep_jobs(config: DictConfig) -> list[list[str]]:

@@ -7,12 +7,13 @@ job whose files are missing or broken costs its own row only.
 from revocab.reporting.checks import Limits, checklist
 from revocab.reporting.jobs import Job, collect, read_metrics
 from revocab.reporting.sweep import SweepReport, write_sweep
-from revocab.reporting.tracking import finish, log_summary, make_logger, track_sweep
+from revocab.reporting.tracking import check_tracker, finish, log_summary, make_logger, track_sweep
 
 __all__ = [
     "Job",
     "Limits",
     "SweepReport",
+    "check_tracker",
     "checklist",
     "collect",
     "finish",

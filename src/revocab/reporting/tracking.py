@@ -5,6 +5,7 @@ Weights & Biases offline is the default: no account and no network; one command 
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,23 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KINDS = ("wandb_offline", "wandb", "trackio", "none")
+
+
+def check_tracker(kind: str) -> None:
+    """Refuse a tracker that no job could start: once, before the first job of a sweep.
+
+    Raises:
+        ConfigError: an unknown kind, or `wandb` where nobody is logged in.
+        MissingDependencyError: the tracker's package is not installed.
+    """
+    if kind not in KINDS:
+        raise ConfigError("logger.kind", kind, f"one of {', '.join(KINDS)}")
+    if kind == "trackio":
+        importlib.import_module("revocab.reporting.trackio_run")
+    if kind == "wandb":
+        from revocab.reporting.wandb_run import check_login
+
+        check_login()
 
 
 def make_logger(
@@ -46,8 +64,7 @@ def make_logger(
         ConfigError: an unknown kind; `wandb` without a key to log in with, or without a network.
         MissingDependencyError: the tracker's package is not installed.
     """
-    if kind not in KINDS:
-        raise ConfigError("logger.kind", kind, f"one of {', '.join(KINDS)}")
+    check_tracker(kind)
     if kind == "none":
         return None
     Path(folder).mkdir(parents=True, exist_ok=True)

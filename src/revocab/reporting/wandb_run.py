@@ -103,8 +103,8 @@ def open_run(*, online: bool, folder: Path, machine_facts: bool = True, **facts:
         import wandb
     except ImportError as error:
         raise MissingDependencyError("wandb", "logger=wandb_offline", "pip install wandb") from error
-    if online and not _can_log_in():
-        raise ConfigError("logger", "wandb", "wandb_offline where nobody is logged in", "Or log in first: wandb login")
+    if online:
+        check_login()
     if wandb.run is not None:
         log.warning("The run %s was left open: it ends as failed, so that no two jobs share a run.", wandb.run.id)
         wandb.finish(exit_code=1)
@@ -134,6 +134,16 @@ def open_run(*, online: bool, folder: Path, machine_facts: bool = True, **facts:
             wandb.finish(exit_code=1)
         hint = f"The service answered: {' '.join(str(error).split())[:200]}"
         raise ConfigError("logger", "wandb", "wandb_offline where the service cannot be reached", hint) from error
+
+
+def check_login() -> None:
+    """Refuse `wandb` where nobody is logged in; wandb itself would ask on a terminal.
+
+    Raises:
+        ConfigError: no key is at hand.
+    """
+    if not _can_log_in():
+        raise ConfigError("logger", "wandb", "wandb_offline where nobody is logged in", "Or log in first: wandb login")
 
 
 def _can_log_in() -> bool:
