@@ -289,8 +289,7 @@ def test_wandb_gets_one_run_per_job_and_one_of_the_table_and_no_secret(command, 
     code, out, err = command("train", "-m", "vocab.lr_stage1=2e-5,6.4e-4", "vocab.enabled=true", logger="wandb_offline")
     assert code == 0, err
     (sweep,) = (tmp_path / "multirun").iterdir()
-    places = f"multirun/{sweep.name}/*/wandb multirun/{sweep.name}/wandb"
-    assert f'Upload all runs: wandb sync --yes --entity "$WANDB_ENTITY" {places}\n' in out
+    assert f'Upload all runs: wandb sync --yes --entity "$WANDB_ENTITY" multirun/{sweep.name}/*/wandb\n' in out
     seen = set()
     for job in jobs(sweep):
         (run,) = [path for path in (job / "wandb").glob("offline-run-*") if path.is_dir()]
@@ -302,7 +301,7 @@ def test_wandb_gets_one_run_per_job_and_one_of_the_table_and_no_secret(command, 
         failed = [check["name"] for check in summary["checks"] if not check["passed"]]
         assert facts["summary"]["checks_failed"] == len(failed)
     assert seen == {2e-5, 6.4e-4}
-    (table,) = [path for path in (sweep / "wandb").glob("offline-run-*") if path.is_dir()]
+    (table,) = [path for path in (sweep / "table" / "wandb").glob("offline-run-*") if path.is_dir()]
     summary = leet(table)["summary"]
     assert summary["comparison"]["nrows"] == 2
     (cells,) = table.glob("files/media/table/comparison*.json")

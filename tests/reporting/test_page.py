@@ -40,7 +40,7 @@ def test_the_page_holds_the_numbers_of_the_jobs(sweep):
 def test_offline_runs_come_with_the_command_that_sends_them(sweep):
     assert data_of(to_html(collect(sweep), "table"))["upload"] is None
     (sweep / "a" / "wandb" / "offline-run-1").mkdir(parents=True)
-    assert data_of(to_html(collect(sweep), "table"))["upload"] == f"wandb sync --yes {sweep}/*/wandb {sweep}/wandb"
+    assert data_of(to_html(collect(sweep), "table"))["upload"] == f"wandb sync --yes {sweep}/*/wandb"
 
 
 def test_tokens_of_any_kind_cannot_end_the_script(sweep):

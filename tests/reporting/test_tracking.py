@@ -165,7 +165,7 @@ def test_a_record_over_the_end_of_a_block_is_one_record(tmp_path):
 
 def test_the_upload_command_is_quoted_and_keeps_the_star(monkeypatch):
     assert upload_command(Path("multirun/lr=2e-5 & more"), sweep=True) == (
-        "wandb sync --yes 'multirun/lr=2e-5 & more'/*/wandb 'multirun/lr=2e-5 & more'/wandb"
+        "wandb sync --yes 'multirun/lr=2e-5 & more'/*/wandb"
     )
     monkeypatch.setenv("WANDB_ENTITY", "some-team")
     assert upload_command(Path("outputs/job"), sweep=False) == (

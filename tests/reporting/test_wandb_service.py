@@ -191,7 +191,7 @@ def test_one_command_uploads_all_runs_of_a_sweep_with_its_table(service, tmp_pat
         (line,) = track_sweep("wandb_offline", project="revocab", group="my sweep", folder=folder, jobs=collect(sweep))
     said, command = line.split(": ", 1)
     assert said == "Upload all runs"
-    assert command == "wandb sync --yes 'multirun/my sweep'/*/wandb 'multirun/my sweep'/wandb"
+    assert command == "wandb sync --yes 'multirun/my sweep'/*/wandb"
     assert not service.runs
     upload(service, command)
 

@@ -49,11 +49,10 @@ def count_records(file: Path, at_most: int = RECORDS_TO_UPLOAD) -> int:
 
 
 def upload_command(folder: Path, *, sweep: bool) -> str:
-    """The command that sends all offline runs of a job's folder, or of a sweep's and all jobs in it, to the service.
+    """The command that sends all offline runs of a job's folder, or of a sweep's, to the service.
 
     It names the team by WANDB_ENTITY where that is set: `wandb sync` does not read it by itself.
     """
-    quoted = shlex.quote(folder.as_posix())
-    places = [f"{quoted}/*/wandb", f"{quoted}/wandb"] if sweep else [f"{quoted}/wandb"]
+    place = f"{shlex.quote(folder.as_posix())}/{'*/' if sweep else ''}wandb"
     team = ['--entity "$WANDB_ENTITY"'] if os.environ.get("WANDB_ENTITY") else []
-    return " ".join(["wandb sync --yes", *team, *places])
+    return " ".join(["wandb sync --yes", *team, place])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import wandb
 
 TABLE, CHECKLIST = "comparison", "checklist"  # keys of the tables
+FOLDER = "table"  # in the sweep's folder, beside those of the jobs, so that one pattern finds all runs
 CHECK_COLUMNS = ("job", "check", "value", "limit", "passed")
 
 
@@ -42,6 +43,7 @@ def log_tables(*, online: bool, project: str, group: str, folder: Path, jobs: Se
 
     The run's id follows from the sweep's name: a sweep that is run again has its table replaced.
     """
+    folder = folder / FOLDER
     run_id = hashlib.sha256(f"table of {group}".encode()).hexdigest()[:12]
     if not online:
         remove_runs(folder, run_id)
