@@ -411,6 +411,12 @@ BAD = {  # what a user got wrong: the command's words, and what the one line mus
     "no such questions": (["evaluation.qa=true", "evaluation.tasks=[a/q.jsonl]"], ["a/q.jsonl"]),
     "text for questions": (["evaluation.qa=true", "evaluation.tasks=[c.jsonl]"], ["c.jsonl", "item 1", '"gold"']),
     "a task twice": (["evaluation.qa=true", "evaluation.tasks=[c.jsonl,a/c.jsonl]"], ["evaluation.tasks", "c"]),
+    "outputs that cannot be written": (["pipeline.run_root=a/x.txt"], ["Cannot write to a/x.txt/outputs/train"]),
+    "a cache that cannot be written": (["paths.cache_dir=a/x.txt"], ["Cannot write to a/x.txt"]),
+    "text that is not UTF-8": (["corpus=jsonl", "corpus.inputs=[latin.txt]"], ["latin.txt", "UTF-8", "line 1"]),
+    "an empty file": (["corpus=jsonl", "corpus.inputs=[empty.jsonl]"], ["empty.jsonl", "is empty"]),
+    "a folder without text": (["corpus=jsonl", "corpus.inputs=[c]"], ["The folder c", "no text"]),
+    "an evaluation set without text": (["evaluation.datasets=[empty.jsonl]"], ["empty.jsonl", "is empty"]),
     "a data set twice": (["evaluation.datasets=[a/x.txt,b/x.txt]"], ["evaluation.datasets", "x"]),
 }
 
@@ -425,6 +431,10 @@ def test_a_mistake_is_answered_by_one_line(command, tmp_path, monkeypatch, mista
         (tmp_path / folder / "x.txt").write_text("Some text.\n\nMore of it.\n")
     for place in ("c.jsonl", "a/c.jsonl"):
         (tmp_path / place).write_text('{"text": "No question."}\n')
+    (tmp_path / "latin.txt").write_bytes("Käse und Brot.\n\nÖl.\n".encode("latin-1"))
+    (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "x.pdf").touch()
     words, named = BAD[mistake]
     code, _, err = command("train", *words)
     assert code == 1

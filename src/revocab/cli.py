@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from revocab import identity, schema
 from revocab.errors import ConfigError, MissingDependencyError, ResourceError, RevocabError
+from revocab.runtime.files import disk_errors
 from revocab.runtime.job import INTERRUPTED, JobFolder
 from revocab.runtime.retry import is_out_of_memory
 
@@ -221,9 +222,18 @@ def name_sweep(arguments: list[str]) -> list[str]:
 class SweepCallback(Callback):
     """Checks every job of a sweep before the first one starts, and prints the table after the last."""
 
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        HydraConfig.instance().set_config(config)  # as Hydra does next: the folder's name is made of it
+        try:
+            make_folder(Path(config.hydra.run.dir))
+        except RevocabError as error:  # as below
+            fail(str(error))
+            raise SystemExit(1) from error
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
             check_jobs(config)
+            make_folder(Path(config.hydra.sweep.dir))
         except RevocabError as error:  # Hydra turns an exception of a callback into a warning, but not an exit
             fail(str(error))
             raise SystemExit(1) from error
@@ -252,6 +262,16 @@ class SweepCallback(Callback):
             names = ", ".join(job.folder.name for job in failed)
             print(f"{len(failed)} of {len(sweep.jobs)} jobs did not finish; the same command reruns only them "
                   f"({names}): {State.command}", file=sys.stderr)  # fmt: skip
+
+
+def make_folder(path: Path) -> None:
+    """Hydra would make it with a traceback where that is not possible.
+
+    Raises:
+        ResourceError: it is not possible.
+    """
+    with disk_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 def check_jobs(config: DictConfig) -> None:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from revocab.errors import ResourceError
 from revocab.training import Hardware, LoraSettings, StageSettings, resumed_from, train_stage
 from revocab.training.metrics import StageMetrics
 
@@ -219,6 +221,73 @@ def test_adapters_of_another_rank_begin_anew(make_model, corpus, settings, cpu, 
     lora = LoraSettings(r=3, alpha=4, dropout=0.0, target_modules=("q_proj",))
     _, record = run(tmp_path, make_model(), corpus, settings(kind="lora", lora=lora, checkpoint_every=2), cpu)
     assert record.trainable_parameters == 2 * 3 * (8 + 8)
+
+
+def test_a_disk_that_is_full_is_one_line_and_the_earlier_checkpoint_holds(
+    make_model, corpus, settings, cpu, tmp_path, monkeypatch
+):
+    """A limit on the size of files, set behind the first checkpoint, stands for the disk."""
+    original = pl.Trainer.save_checkpoint
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def save(self, path, *arguments, **others):
+        if self.global_step == 4:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, usual[1]))
+        original(self, path, *arguments, **others)
+
+    monkeypatch.setattr(pl.Trainer, "save_checkpoint", save)
+    chosen = settings(checkpoint_every=2)
+    try:
+        with pytest.raises(ResourceError, match=r"stage1: .*free space") as caught:
+            run(tmp_path / "parts", make_model(), corpus, chosen, cpu)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert "\n" not in str(caught.value)
+    assert {path.name for path in (tmp_path / "parts" / "stage1").iterdir()} == {"stage.json", "last.ckpt"}
+    monkeypatch.undo()
+    resumed, _ = run(tmp_path / "parts", make_model(), corpus, chosen, cpu)
+    whole, _ = run(tmp_path / "whole", make_model(), corpus, chosen, cpu)
+    assert equal(whole, resumed)
+    assert resumed_from(tmp_path / "parts" / "stage1") == [2]
+
+
+DAMAGES = {
+    "cut": lambda content: content[: len(content) // 2],
+    "empty": lambda content: b"",
+    "same size": lambda content: content[: len(content) // 2] + bytes(64) + content[len(content) // 2 + 64 :],
+    "no zip": lambda content: bytes(len(content)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_said_and_the_stage_begins_anew(
+    damage, make_model, corpus, settings, cpu, stop_at, tmp_path, caplog
+):
+    chosen = settings(kind="full", checkpoint_every=2)
+    stop_at(5)
+    with pytest.raises(StoppedError):
+        run(tmp_path / "parts", make_model(), corpus, chosen, cpu)
+    stop_at(None)
+    checkpoint = tmp_path / "parts" / "stage1" / "last.ckpt"
+    checkpoint.write_bytes(DAMAGES[damage](checkpoint.read_bytes()))
+    resumed, _ = run(tmp_path / "parts", make_model(), corpus, chosen, cpu)
+    whole, _ = run(tmp_path / "whole", make_model(), corpus, chosen, cpu)
+    assert equal(whole, resumed)
+    assert lines_of(tmp_path / "whole") == lines_of(tmp_path / "parts")
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warning == f"The checkpoint {checkpoint} is damaged: the stage begins anew."
+
+
+@pytest.mark.parametrize("name", ["stage.json", "record.json", "trained.safetensors"])
+def test_a_damaged_result_is_said_and_made_again(name, make_model, corpus, settings, cpu, tmp_path, caplog):
+    chosen = settings(kind="full")
+    whole, record = run(tmp_path, make_model(), corpus, chosen, cpu)
+    path = tmp_path / "stage1" / name
+    path.write_bytes(path.read_bytes()[:20])
+    again, again_record = run(tmp_path, make_model(), corpus, chosen, cpu)
+    assert equal(whole, again)
+    assert same_record(record, again_record)
+    assert "is damaged: the stage begins anew" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["tables", "full"])

@@ -13,6 +13,9 @@ from revocab.errors import ResourceError
 DISK_ERRORS = {
     errno.ENOSPC: "the disk is full; free space or choose another folder",
     errno.EDQUOT: "the disk quota is used up; free space or choose another folder",
+    errno.EFBIG: "a file of that size is not allowed (ulimit -f); free space or choose another folder",
+    errno.ENOTDIR: "a file stands where a folder should be; choose another folder",
+    errno.EEXIST: "a file stands where a folder should be; choose another folder",
     errno.EACCES: "no permission to write there; choose another folder",
     errno.EPERM: "no permission to write there; choose another folder",
     errno.EROFS: "the file system is read-only; choose another folder",

@@ -10,6 +10,10 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
+import zipfile
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 log = logging.getLogger(__name__)
+HALF = ".last.ckpt.tmp"  # a checkpoint on its way
 
 
 class StageFolder:
@@ -40,17 +45,27 @@ class StageFolder:
         self.path, self.digest = path, digest
 
     def open(self) -> None:
-        """Make the folder this stage's own."""
+        """Make the folder this stage's own; a damaged checkpoint is removed, with a warning."""
         if self.path is None:
             return
+        for left in (self.path / HALF, *self.path.glob(f"{tempfile.gettempprefix()}*")):
+            left.unlink(missing_ok=True)  # of a process that was killed while it wrote
         stored = _read(self.path / "stage.json")
         if stored.get("digest") == self.digest:
+            if self.checkpoint and not _is_whole(self.checkpoint):
+                log.warning("The checkpoint %s is damaged: the stage begins anew.", self.checkpoint)
+                self.checkpoint.unlink()
             return
-        if stored:
+        if not stored and (self.path / "stage.json").exists():
+            log.warning("%s is damaged: the stage begins anew.", self.path / "stage.json")
+        elif stored:
             log.warning("%s holds a stage with other settings or another start: it begins anew.", self.path)
+        self._begin_anew(self.path)
+
+    def _begin_anew(self, path: Path) -> None:
         for name in ("record.json", "trained.safetensors", "last.ckpt"):
-            (self.path / name).unlink(missing_ok=True)
-        write_json(self.path / "stage.json", {"digest": self.digest, "resumed_from": []})
+            (path / name).unlink(missing_ok=True)
+        write_json(path / "stage.json", {"digest": self.digest, "resumed_from": []})
 
     @property
     def checkpoint(self) -> Path | None:
@@ -64,16 +79,27 @@ class StageFolder:
             write_json(self.path / "stage.json", stored | {"resumed_from": [*stored["resumed_from"], step]})
 
     def read_result(self, model: PreTrainedModel) -> StageRecord | None:
-        """Put the trained parameters into the model, if the stage is done; else None, and the model is untouched."""
+        """Put the trained parameters into the model, if the stage is done; else None, and the model is untouched.
+
+        A result that cannot be read is removed, with a warning.
+        """
         if self.path is None or not (self.path / "record.json").exists():
             return None
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
+        try:
+            record = StageRecord(**_read(self.path / "record.json"))
+            tensors = load_file(self.path / "trained.safetensors")
+        except (SafetensorError, FileNotFoundError, TypeError):  # TypeError: fields of the record are missing
+            log.warning("The result of the stage in %s is damaged: the stage begins anew.", self.path)
+            self._begin_anew(self.path)
+            return None
         parameters = dict(model.named_parameters())
         with torch.no_grad():
-            for name, value in load_file(self.path / "trained.safetensors").items():
+            for name, value in tensors.items():
                 parameters[name].copy_(value)
-        return StageRecord(**_read(self.path / "record.json"))
+        return record
 
     def write_result(self, model: PreTrainedModel, changed: tuple[str, ...], record: StageRecord) -> None:
         """Keep what the stage changed and what it did; the checkpoint is no longer needed."""
@@ -115,8 +141,9 @@ class Checkpointing(pl.Callback):
             return
         self._saved = step
         self.metrics.flush(trainer)  # a loss that is not finite stops here: no broken state is kept
-        temporary = path / ".last.ckpt.tmp"
-        trainer.save_checkpoint(temporary)
+        temporary = path / HALF
+        with _temporary_files_in(path) if trainer.is_global_zero else nullcontext():
+            trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
             temporary.replace(path / "last.ckpt")
 
@@ -133,5 +160,32 @@ def resumed_from(folder: Path) -> list[int]:
     return list(_read(folder / "stage.json").get("resumed_from", []))
 
 
+@contextmanager
+def _temporary_files_in(folder: Path) -> Generator[None]:
+    """Lightning writes a checkpoint to a temporary file first and moves it: on another disk that would be a copy, and
+    its lack of space would be told of the wrong folder."""
+    usual, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = usual
+        for left in folder.glob(f"{tempfile.gettempprefix()}*"):  # the disk was full
+            left.unlink()
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether every byte of the checkpoint, which is a zip file, has the check sum that was written with it."""
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, EOFError, NotImplementedError):  # cut short, or a damaged header
+        return False
+
+
 def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    """The file's content; nothing where it is missing or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
