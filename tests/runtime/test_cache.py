@@ -2,14 +2,17 @@
 
 import errno
 import json
+import random
 import subprocess
 import sys
 import time
+import zlib
 
 import pytest
 
 from revocab.errors import DataError, ResourceError
-from revocab.runtime.cache import Cache, digest, is_whole
+from revocab.runtime import cache as runtime_cache
+from revocab.runtime.cache import Cache, checksum, digest, is_whole
 
 INPUTS = {"settings": 1, "text": "abc"}
 
@@ -48,13 +51,24 @@ def test_other_inputs_are_another_artifact(tmp_path, builds):
     assert builds.calls == 3
 
 
-@pytest.mark.parametrize("damage", ["cut off", "missing file", "no manifest", "broken manifest", "other manifest"])
+@pytest.fixture(autouse=True)
+def another_process(monkeypatch):
+    """What a process has checked it does not check again."""
+    monkeypatch.setattr(runtime_cache, "_checked", set())
+
+
+@pytest.mark.parametrize(
+    "damage", ["cut off", "other content", "missing file", "no manifest", "broken manifest", "other manifest"]
+)
 def test_a_damaged_artifact_is_made_again_and_others_are_kept(tmp_path, builds, caplog, damage):
     cache = Cache(tmp_path)
     entry = cache.get("thing", INPUTS, builds)
     neighbour = cache.get("thing", {"other": 1}, builds)
+    runtime_cache._checked.clear()
     if damage == "cut off":
         (entry / "data.bin").write_bytes(b"12")
+    elif damage == "other content":
+        (entry / "data.bin").write_bytes(b"12445")
     elif damage == "missing file":
         (entry / "data.bin").unlink()
     elif damage == "no manifest":
@@ -67,6 +81,35 @@ def test_a_damaged_artifact_is_made_again_and_others_are_kept(tmp_path, builds, 
     assert "damaged" in caplog.text
     assert is_whole(neighbour)
     assert builds.calls == 3
+
+
+def test_an_entry_of_a_version_without_checksums_is_kept(tmp_path, builds):
+    entry = Cache(tmp_path).get("thing", INPUTS, builds)
+    manifest = json.loads((entry / "manifest.json").read_text())
+    del manifest["checksums"]
+    (entry / "manifest.json").write_text(json.dumps(manifest))
+    Cache(tmp_path).get("thing", INPUTS, builds)
+    assert builds.calls == 1
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, 4096, 5000, 100_000])
+def test_the_checksum_is_of_the_whole_file_or_of_blocks_from_its_first_to_its_last_byte(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(runtime_cache, "BLOCK_BYTES", 64)  # so that large begins at 4096 bytes
+    path = tmp_path / "data.bin"
+    content = bytearray(random.Random(0).randbytes(size))
+    path.write_bytes(content)
+    expected = checksum(path)
+    if size <= 4096:
+        assert expected == f"{zlib.crc32(content):08x}"
+    seen = set()
+    for place in sorted({*range(0, size, max(1, size // 500)), size - 1} - {-1}):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        path.write_bytes(changed)
+        if checksum(path) != expected:
+            seen.add(place)
+    assert size <= 4096 or {0, size - 1} <= seen
+    assert size > 4096 or len(seen) == len({*range(0, size, max(1, size // 500)), size - 1} - {-1})
 
 
 def test_a_build_that_fails_leaves_nothing(tmp_path, builds):

@@ -3,9 +3,9 @@
 import logging
 from types import SimpleNamespace
 
-import huggingface_hub
 import pytest
 import torch
+from huggingface_hub import constants
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from revocab.errors import ModelError
@@ -42,7 +42,7 @@ def behind(cause):
 
 @pytest.fixture(autouse=True)
 def online(monkeypatch):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_an_answer_counts_more_than_what_followed_from_it():
 
 
 def test_without_network_by_choice_nothing_is_transient(monkeypatch):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert not is_transient(behind(LocalEntryNotFoundError("not cached")))
 
 
