@@ -1,7 +1,9 @@
 """The entry scripts as a user sees them: what a command prints, what it leaves, and what it says of bad input."""
 
+import csv
 import json
 import shlex
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -196,14 +198,40 @@ def test_a_job_of_an_experiment_is_reproduced_alone_by_its_own_command(command, 
 
 
 def test_a_failing_job_leaves_the_others_alone_and_is_told(command, tmp_path):
-    code, out, err = command("train", "-m", "lora=r64", "vocab.lora_target_modules=[q_proj],[nowhere]")
+    """In its status, its W&B run, the table, and a last line with what failed and how to run it again."""
+    words = ["-m", "lora=r64", "vocab.lora_target_modules=[q_proj],[nowhere]"]
+    code, out, err = command("train", *words, logger="wandb_offline")
     assert code == 1
-    states = {read(job / "status.json")["state"] for job in jobs(next((tmp_path / "multirun").iterdir()))}
-    assert states == {"completed", "failed"}
-    assert "vocab.lora_target_modules" in err
-    assert "nowhere" in err
     assert "Traceback" not in err
+    (sweep,) = (tmp_path / "multirun").iterdir()
+    states = {read(job / "status.json")["state"]: job for job in jobs(sweep)}
+    assert states.keys() == {"completed", "failed"}
+    reason = read(states["failed"] / "status.json")["error"]
+    assert "vocab.lora_target_modules" in reason
+    assert "nowhere" in reason
+    for state, exit_code in (("completed", 0), ("failed", 1)):
+        (run,) = [path for path in (states[state] / "wandb").glob("offline-run-*") if path.is_dir()]
+        assert leet(run)["exit_code"] == exit_code
     assert "failed" in out
+    assert reason in " ".join((sweep / "table.md").read_text().split())
+    assert [row["state"] for row in csv.DictReader((sweep / "table.csv").open())].count("failed") == 1
+    last = err.splitlines()[-1]
+    start = f"1 of 2 jobs did not finish; the same command reruns only them ({states['failed'].name}): "
+    assert last.startswith(start + "python train.py -m ")
+    again = shlex.split(last.removeprefix(start))
+    assert words[-1] in again
+
+
+def test_seeds_are_an_axis_and_the_table_shows_mean_and_spread(command, tmp_path):
+    code, out, err = command("train", "-m", "seed=0,1")
+    assert code == 0, err
+    (sweep,) = (tmp_path / "multirun").iterdir()
+    scores = [read(job / "summary.json")["bpb"]["heldout"]["final"] for job in jobs(sweep)]
+    assert {read(job / "summary.json")["seed"] for job in jobs(sweep)} == {0, 1}
+    assert scores[0] != scores[1]
+    expected = f"{statistics.fmean(scores):.4f} ± {statistics.stdev(scores):.4f}"
+    for text in (out, (sweep / "table.md").read_text()):
+        assert expected in text, text
 
 
 def test_a_single_run_can_save_its_model_and_evaluate_scores_it_alike(command, tmp_path):

@@ -88,10 +88,32 @@ def test_a_file_without_a_single_good_line_is_an_error_that_names_the_fields(tmp
         list(read_documents([write(tmp_path / "b.jsonl", b"plain text\nmore of it\n")]))
 
 
-@pytest.mark.parametrize("content", [b"latin \xe9t\xe9\n", b"fine\n" * 20_000 + b"late \0 byte\n"])
-def test_a_text_file_that_is_not_utf8_text_names_the_line(tmp_path, content):
-    with pytest.raises(DataError, match=f"line {content.count(b'fine') + 1}"):
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"latin \xe9t\xe9\n", r"1 of 1 lines are not, the first is line 1, its byte 6 is 0xe9"),
+        (
+            b"fine\n" * 16_000 + b"late \0 byte\n" * 4000,
+            r"4000 of 20000 lines .* first is line 16001, .* NUL",
+        ),
+        (b"fine\n\n" * 8 + b"\xff\n", r"1 of 9 lines are not, the first is line 17, its byte 0 is 0xff"),
+    ],
+)
+def test_a_text_file_that_is_not_utf8_text_names_the_line(tmp_path, content, said):
+    with pytest.raises(DataError, match=said):
         list(read_documents([write(tmp_path / "a.txt", content)]))
+
+
+@pytest.mark.parametrize("bad", [b"latin \xe9t\xe9", b"a NUL \0 byte"])
+def test_a_few_lines_that_are_no_text_are_counted_and_skipped(tmp_path, bad, caplog):
+    counts = Counter()
+    path = write(tmp_path / "a.txt", b"first\n" + bad + b"\nsecond\n\n" + b"more\n\n" * 20 + bad + b"\n")
+    if b"\0" in bad:  # within the first lines it is a sign of a binary file
+        path = write(tmp_path / "a.txt", b"x" * 70_000 + b"\n\n" + (tmp_path / "a.txt").read_bytes())
+    documents = list(read_documents([path], counts=counts))
+    assert documents[-21:] == ["first\nsecond", *["more"] * 20]
+    assert counts == {"read": len(documents), "malformed": 2}
+    assert "skipped 2 malformed lines" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])

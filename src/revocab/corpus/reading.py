@@ -13,6 +13,7 @@ from revocab.runtime.hub import hub_reachable, why_unreachable
 
 log = logging.getLogger(__name__)
 
+MOST_MALFORMED = 0.1  # of a text file's lines; with more of them it is in another encoding, or no text
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -28,12 +29,12 @@ def read_documents(
         inputs: files, folders and Hub specs, see `resolve_inputs`.
         text_field: the field that holds the text.
         counts: if given, `read` (documents) and `malformed` (lines or rows that are not JSON objects with a string in
-            `text_field`, and are skipped) are added to it.
+            `text_field`, lines of a `.txt` file that are not UTF-8; they are skipped) are added to it.
         key: of the config that names the inputs, for messages.
 
     Raises:
-        DataError: see `resolve_inputs`; a text file that is not UTF-8; a file in which every line is malformed; a Hub
-            data set that cannot be read.
+        DataError: see `resolve_inputs`; a text file of which more than a tenth of the lines is not UTF-8; a file in
+            which every line is malformed; a Hub data set that cannot be read.
     """
     counts = Counter() if counts is None else counts
     for source in resolve_inputs(inputs):
@@ -60,7 +61,7 @@ def _documents_of(source: Path | HubSpec, text_field: str, counts: Counter[str],
     if isinstance(source, HubSpec):
         return _texts_of_rows(_hub_rows(source, key), str(source), text_field, counts)
     if source.name.removesuffix(".gz").removesuffix(".zst").endswith(".txt"):
-        return _paragraphs(source)
+        return _paragraphs(source, counts)
     return _texts_of_rows(_json_rows(source), str(source), text_field, counts)
 
 
@@ -108,30 +109,43 @@ def _json_rows(path: Path) -> Iterator[Any]:
                 yield None
 
 
-def _paragraphs(path: Path) -> Iterator[str]:
+def _paragraphs(path: Path, counts: Counter[str]) -> Iterator[str]:
+    """The blocks of a text file. Lines that are not UTF-8 text are skipped; if they are many, so is the whole file no
+    text, and an error at its end says so."""
     block: list[str] = []
+    good = bad = 0
+    first_reason = ""
     with open_binary(path) as stream:
         for number, line in enumerate(_lines(stream), 1):
-            text = _decode(line, path, number)
-            if text and not text.isspace():
-                block.append(text)
-            elif block:
-                yield "\n".join(block)
+            if line.isspace():
+                if block:
+                    yield "\n".join(block)
                 block = []
+            elif reason := _why_no_text(line):
+                bad += 1
+                counts["malformed"] += 1
+                first_reason = first_reason or f"line {number}, {reason}"
+            else:
+                good += 1
+                block.append(line.decode().rstrip("\r\n"))
+    if bad > MOST_MALFORMED * (good + bad):
+        raise DataError(
+            f"{path} is not UTF-8 text: {bad} of {good + bad} lines are not, the first is {first_reason}. "
+            "Convert it, for instance with iconv."
+        )
     if block:
         yield "\n".join(block)
 
 
-def _decode(line: bytes, path: Path, number: int) -> str:
+def _why_no_text(line: bytes) -> str:
+    """What makes the line no UTF-8 text; empty if it is."""
     if b"\0" in line:
-        raise DataError(f"{path} is not text: line {number} holds a NUL byte. Name a UTF-8 text file.")
+        return "it holds a NUL byte"
     try:
-        return line.decode().rstrip("\r\n")
+        line.decode()
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not UTF-8 text: line {number}, byte {error.start} is 0x{line[error.start]:02x}. Convert it, "
-            "for instance with iconv."
-        ) from error
+        return f"its byte {error.start} is 0x{line[error.start]:02x}"
+    return ""
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes]:
