@@ -8,10 +8,10 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy import sparse
@@ -141,6 +141,28 @@ class Pieces:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Boundaries:
+    """How often a source token begins, and ends, where a target token does, in one corpus that both cut."""
+
+    starts: sparse.csr_matrix  # (T, S) int64
+    ends: sparse.csr_matrix  # (T, S) int64
+    target_tokens: int  # that were compared, those that stand for text
+    documents: int  # that were compared
+    documents_left_out: int  # whose tokens do not spell the same text in both
+
+    def save(self, folder: Path) -> None:
+        sparse.save_npz(folder / "starts.npz", self.starts)
+        sparse.save_npz(folder / "ends.npz", self.ends)
+        facts = {name: getattr(self, name) for name in ("target_tokens", "documents", "documents_left_out")}
+        (folder / "boundaries.json").write_text(json.dumps(facts))
+
+    @classmethod
+    def load(cls, folder: Path) -> Boundaries:
+        starts, ends = (sparse.csr_matrix(sparse.load_npz(folder / f"{name}.npz")) for name in ("starts", "ends"))
+        return cls(starts=starts, ends=ends, **json.loads((folder / "boundaries.json").read_text()))
+
+
+@dataclass(frozen=True, kw_only=True)
 class TokenVectors:
     """Vectors of tokens learned from a corpus."""
 
@@ -190,9 +212,12 @@ class Alignment:
     W = weights + background_share (T, 1) * background (1, S). The mean of a whole table is a dense row of W; it is
     kept once, as `background`, and rows that use it hold only their share of it. Rows of W sum to 1, but for rows
     that the config asked to be zero (`fallback: zero`), which sum to 0.
+
+    A method may give the output table weights of its own. Tied tables are one: they get the mean of the two.
     """
 
     weights: sparse.csr_matrix  # (T, S) float32
+    output_weights: sparse.csr_matrix | None = None  # (T, S) float32 of the output table; None: the same
     background: np.ndarray  # (S,) float32, sums to 1
     background_share: np.ndarray  # (T,) float32 in [0, 1]
     origin: np.ndarray  # (T,) int8, values of Origin
@@ -203,6 +228,8 @@ class Alignment:
         lengths = {self.weights.shape[0], len(self.background_share), len(self.origin), len(self.similarity)}
         if len(lengths) > 1:
             raise ValueError(f"the columns of an Alignment must have one length, got {sorted(lengths)}")
+        if self.output_weights is not None and self.output_weights.shape != self.weights.shape:
+            raise ValueError(f"weights of two shapes: {self.weights.shape} and {self.output_weights.shape}")
         if self.weights.shape[1] != len(self.background):
             raise ValueError(f"background has {len(self.background)} entries for {self.weights.shape[1]} source tokens")
 
@@ -215,6 +242,13 @@ class Alignment:
         """(T,) float64 sums of the rows of W."""
         return np.asarray(self.weights.sum(axis=1, dtype=np.float64)).ravel() + self.background_share
 
+    def for_table(self, table: Literal["input", "output", "tied"]) -> Alignment:
+        """The alignment of one table alone; tied tables, which are both, get the mean of the two."""
+        if self.output_weights is None:
+            return self
+        of = {"input": self.weights, "output": self.output_weights, "tied": (self.weights + self.output_weights) / 2}
+        return replace(self, weights=sparse.csr_matrix(of[table]), output_weights=None)
+
     def apply(self, table: np.ndarray) -> np.ndarray:
         """W @ table: (S, dim) float32 to (T, dim) float32."""
         rows = np.asarray(self.weights @ table, dtype=np.float32)
@@ -225,6 +259,8 @@ class Alignment:
 
     def save(self, folder: Path) -> None:
         sparse.save_npz(folder / "weights.npz", self.weights)
+        if self.output_weights is not None:
+            sparse.save_npz(folder / "output_weights.npz", self.output_weights)
         np.savez(
             folder / "rows.npz",
             background=self.background,
@@ -239,7 +275,13 @@ class Alignment:
         with np.load(folder / "rows.npz") as rows:
             columns = {name: rows[name] for name in rows.files}
         weights = sparse.csr_matrix(sparse.load_npz(folder / "weights.npz"))
-        return cls(weights=weights, report=json.loads((folder / "report.json").read_text()), **columns)
+        own = folder / "output_weights.npz"
+        return cls(
+            weights=weights,
+            output_weights=sparse.csr_matrix(sparse.load_npz(own)) if own.is_file() else None,
+            report=json.loads((folder / "report.json").read_text()),
+            **columns,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,20 @@ class Fallback(Enum):
     zero = "zero"
 
 
+class SubtokenWeights(Enum):
+    uniform = "uniform"
+    length = "length"
+    first = "first"
+    last = "last"
+    ends = "ends"
+
+
+class FitWeights(Enum):
+    uniform = "uniform"
+    log_count = "log_count"
+    count = "count"
+
+
 class Backend(Enum):
     cooccurrence = "cooccurrence"
     fasttext = "fasttext"
@@ -200,6 +214,9 @@ class AlignmentConfig:
     csls_neighbours: int = 10
     temperature: float = 0.1  # of the weights over the top k
     subtoken_share: float = 0.5  # of a row's weight, in `mixed`
+    subtoken_weights: SubtokenWeights = SubtokenWeights.uniform  # ends: last piece for input, first for output
+    fit_weights: FitWeights = FitWeights.uniform  # of shared tokens in the fit of `procrustes` and `mixed`
+    boundary_share: float = 0.0  # of every row, from source tokens that begin or end where the token does in the corpus
     min_count: int = 5  # occurrences below which a token's vector is no evidence
     heldout_pairs: int = 1000  # exact tokens held out of a fit to score it
     rows_at_once: int = 2048  # target rows compared at a time; memory is this times the source vocabulary
@@ -211,6 +228,9 @@ class AlignmentConfig:
         require(self.temperature > 0, "alignment.temperature", self.temperature, "above 0")
         require(
             0 <= self.subtoken_share <= 1, "alignment.subtoken_share", self.subtoken_share, "at least 0 and at most 1"
+        )
+        require(
+            0 <= self.boundary_share <= 1, "alignment.boundary_share", self.boundary_share, "at least 0 and at most 1"
         )
         threshold = self.similarity_threshold
         require(

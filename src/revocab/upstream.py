@@ -19,7 +19,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from revocab import alignment as alignments
 from revocab import corpus as corpora
 from revocab import evaluation, initialisation, vectors, vocabulary
-from revocab.artifacts import Alignment, AnswerScore, Corpus, TextScore, TokenizedCorpus, TokenVectors
+from revocab.artifacts import (
+    Alignment,
+    AnswerScore,
+    Boundaries,
+    Corpus,
+    TextScore,
+    TokenizedCorpus,
+    TokenVectors,
+    Vocabulary,
+)
 from revocab.errors import ConfigError, ModelError
 from revocab.runtime import embedded, fingerprints, seeds
 from revocab.runtime.cache import Cache, digest
@@ -374,8 +383,20 @@ class Upstream:
             pieces=vocabulary.cut_into_pieces(self.source_tokenizer, source, target),
             source_vectors=TokenVectors.load(self._vectors_folder(self.source_shards)) if learn else None,
             target_vectors=TokenVectors.load(self._vectors_folder(self.target_shards)) if learn else None,
+            boundaries=self._boundaries(source, target) if self.config.alignment.boundary_share else None,
             target_counts=vectors.token_counts(self.target_tokens),
         )
+
+    def _boundaries(self, source: Vocabulary, target: Vocabulary) -> Boundaries:
+        folders = self.source_tokens_folder, self.target_tokens_folder
+
+        def build(folder: Path) -> dict[str, Any]:
+            corpora = (TokenizedCorpus.load(tokens) for tokens in folders)
+            counted = vocabulary.count_boundaries(*corpora, source, target)
+            counted.save(folder)
+            return {"documents": counted.documents, "documents_left_out": counted.documents_left_out}
+
+        return Boundaries.load(self.cache.get("boundaries", {"tokens": [folder.name for folder in folders]}, build))
 
     @cached_property
     def alignment_folder(self) -> Path:
@@ -385,6 +406,8 @@ class Upstream:
             **made_of,
             "similarity": chosen.similarity.value,
             "fallback": chosen.fallback.value,
+            "subtoken_weights": chosen.subtoken_weights.value,
+            "fit_weights": chosen.fit_weights.value,
             "seed": seeds.derive(self.config.seed, "alignment"),
             "device": self.device,
         }
@@ -395,6 +418,8 @@ class Upstream:
             "target": fingerprints.of_tokenizer(self.target_tokenizer),
             "target_tokens": self.target_tokens_folder.name,
         }
+        if alignments.needs_vectors(chosen.method) or chosen.boundary_share:
+            key["source_tokens"] = self.source_tokens_folder.name
         if alignments.needs_vectors(chosen.method):
             both = (self.source_shards, self.target_shards)
             key["vectors"] = [self._vectors_folder(shards).name for shards in both]

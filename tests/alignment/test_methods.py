@@ -40,7 +40,7 @@ def test_methods_are_the_files_of_the_folder():
 
 
 def test_an_unknown_method_names_those_that_exist(words):
-    with pytest.raises(ConfigError, match=r"alignment\.method must be one of exact, mean.*got 'best'"):
+    with pytest.raises(ConfigError, match=r"alignment\.method must be one of exact, focus, mean.*got 'best'"):
         align(words, Settings(method="best"))
 
 
@@ -190,3 +190,25 @@ def test_blocks_change_nothing(rotated_problem, method, similarity):
     )
     np.testing.assert_allclose(small.weights.toarray(), large.weights.toarray(), atol=1e-5)
     np.testing.assert_array_equal(small.origin, large.origin)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("uniform", {3: 0.5, 4: 0.5}),
+        ("length", {3: 4 / 5, 4: 1 / 5}),
+        ("first", {3: 1.0}),
+        ("last", {4: 1.0}),
+    ],
+)
+def test_pieces_share_a_row_as_the_setting_says(words, kind, expected):
+    row = align(words, Settings(method="subtoken", subtoken_weights=kind)).weights[3].toarray()[0]  # ` cat`, `s`
+    assert {int(i): pytest.approx(row[i]) for i in np.flatnonzero(row)} == expected
+
+
+@pytest.mark.parametrize("method", ["subtoken", "mixed"])
+def test_ends_reads_by_the_last_piece_and_speaks_by_the_first(words, method):
+    alignment = align(words, Settings(method=method, subtoken_weights="ends", subtoken_share=1.0))
+    assert alignment.for_table("input").weights[3].toarray()[0, [3, 4]].tolist() == [0.0, 1.0]
+    assert alignment.for_table("output").weights[3].toarray()[0, [3, 4]].tolist() == [1.0, 0.0]
+    np.testing.assert_allclose(alignment.for_table("tied").row_sums(), 1.0, atol=1e-6)

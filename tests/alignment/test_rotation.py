@@ -20,3 +20,12 @@ def test_a_hidden_rotation_is_found_again():
     rotation = rotation_onto(torch.from_numpy(start), torch.from_numpy(start @ hidden))
     assert rotation.dtype == torch.float32
     np.testing.assert_allclose(rotation.numpy(), hidden, atol=1e-5)
+
+
+def test_weights_count_a_pair_as_often_as_they_say():
+    generator = np.random.default_rng(4)
+    some, other = (torch.from_numpy(generator.normal(size=(6, 3))) for _ in range(2))
+    times = torch.tensor([1, 3, 1, 2, 1, 5])
+    repeated = rotation_onto(some.repeat_interleave(times, dim=0), other.repeat_interleave(times, dim=0))
+    torch.testing.assert_close(rotation_onto(some, other, times), repeated)
+    assert not torch.allclose(repeated, rotation_onto(some, other), atol=1e-3)

@@ -1,5 +1,7 @@
 """Replacing the vocabulary: what a permutation, padding, tied tables and configs come out as."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -197,3 +199,21 @@ def test_multiple_below_one_is_refused(make_model, make_tokenizer):
 def test_a_model_without_output_table_is_refused(make_model, make_tokenizer):
     with pytest.raises(ModelError, match="LlamaModel has no input and output"):
         replace_vocabulary(make_model("Llama").model, alignment_of(np.eye(24)), make_tokenizer(24))
+
+
+def test_an_alignment_with_two_matrices_fills_each_table_by_its_own(make_model, make_tokenizer):
+    generator = np.random.default_rng(2)
+    two = replace(
+        alignment_of(generator.random((30, 24))),
+        output_weights=sparse.csr_matrix(generator.random((30, 24)).astype(np.float32)),
+    )
+    for tied in (False, True):
+        model = make_model("Llama", tied=tied)
+        old_input = model.get_input_embeddings().weight.detach().clone()[:24]
+        old_output = model.get_output_embeddings().weight.detach().clone()[:24]
+        replace_vocabulary(model, two, make_tokenizer(30))
+        into, out = torch.from_numpy(two.weights.toarray()), torch.from_numpy(two.output_weights.toarray())
+        both = (into + out) / 2
+        expected = (both @ old_input, both @ old_input) if tied else (into @ old_input, out @ old_output)
+        torch.testing.assert_close(model.get_input_embeddings().weight.detach(), expected[0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(model.get_output_embeddings().weight.detach(), expected[1], rtol=1e-5, atol=1e-5)

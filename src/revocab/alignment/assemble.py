@@ -3,12 +3,14 @@
 T target tokens, S source tokens.
 """
 
+from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
 from scipy import sparse
 
 from revocab.alignment import registry
+from revocab.alignment.boundaries import agreement, blend_boundaries
 from revocab.alignment.fallbacks import Filling, fill
 from revocab.alignment.problem import Problem, Settings
 from revocab.alignment.proposal import Proposal, weights_from_entries
@@ -26,6 +28,7 @@ def align(problem: Problem, settings: Settings) -> Alignment:
         ConfigError: an unknown method.
         ModelError: the vocabularies share no token and the method needs some.
         DataError: the corpus is too small to compare vectors.
+        ValueError: `boundary_share` above 0, and the problem has no boundaries.
     """
     started = perf_counter()
     proposal = registry.load(settings.method).propose(problem, settings)
@@ -33,22 +36,30 @@ def align(problem: Problem, settings: Settings) -> Alignment:
     fallback = proposal.fallback or settings.fallback
     filling = fill(problem, fallback, settings.seed, np.isin(origin_T, FALLBACK_ORIGINS))
     origin_T[filling.by_pieces] = Origin.SUBTOKENS
-    return Alignment(
-        weights=_weights(problem, proposal, origin_T, filling),
+    output = proposal.output_weights
+    alignment = Alignment(
+        weights=_weights(problem, proposal, proposal.weights, origin_T, filling),
+        output_weights=None if output is None else _weights(problem, proposal, output, origin_T, filling),
         background=filling.background,
         background_share=filling.background_share,
         origin=origin_T,
         similarity=proposal.similarity,
-        report={
-            "method": settings.method,
-            "similarity_kind": settings.similarity,
-            "similarity_threshold": settings.similarity_threshold,
-            "fallback_kind": fallback,
-            "fallback_by_pieces": int(filling.by_pieces.sum()),
-            **proposal.counts,
-            "alignment_seconds": round(perf_counter() - started, 3),
-        },
     )
+    if settings.boundary_share:
+        if problem.boundaries is None:
+            raise ValueError(f"boundary_share={settings.boundary_share} needs the boundaries of both tokenizers")
+        kept_T = np.isin(origin_T, (*FALLBACK_ORIGINS, Origin.ROLE))
+        alignment = blend_boundaries(alignment, problem.boundaries, settings.boundary_share, kept_T)
+    counts = {
+        "method": settings.method,
+        "similarity_kind": settings.similarity,
+        "similarity_threshold": settings.similarity_threshold,
+        "fallback_kind": fallback,
+        "fallback_by_pieces": int(filling.by_pieces.sum()),
+        **proposal.counts,
+        **agreement(problem),
+    }
+    return replace(alignment, report={**counts, "alignment_seconds": round(perf_counter() - started, 3)})
 
 
 def _origins(problem: Problem, proposal: Proposal) -> np.ndarray:
@@ -58,7 +69,9 @@ def _origins(problem: Problem, proposal: Proposal) -> np.ndarray:
     return origin_T
 
 
-def _weights(problem: Problem, proposal: Proposal, origin_T: np.ndarray, filling: Filling) -> sparse.csr_matrix:
+def _weights(
+    problem: Problem, proposal: Proposal, weights: sparse.csr_matrix, origin_T: np.ndarray, filling: Filling
+) -> sparse.csr_matrix:
     """Lay exact tokens and roles over the proposal, and add what the fallback gives."""
     own_T = np.isin(origin_T, (Origin.EXACT, Origin.ROLE))
     twin_T = np.full(len(problem.target), -1, dtype=np.int64)
@@ -66,8 +79,8 @@ def _weights(problem: Problem, proposal: Proposal, origin_T: np.ndarray, filling
     twin_T[problem.roles.target_ids] = problem.roles.source_ids
     rows = np.flatnonzero(own_T)
     own = weights_from_entries(rows, twin_T[rows], np.ones(len(rows)), problem.shape)
-    proposed = sparse.diags_array((~own_T & (filling.kept)).astype(np.float64)) @ proposal.weights
-    weights = sparse.csr_matrix(own + proposed + filling.weights, dtype=np.float32)
-    weights.eliminate_zeros()
-    weights.sort_indices()
-    return weights
+    proposed = sparse.diags_array((~own_T & (filling.kept)).astype(np.float64)) @ weights
+    whole = sparse.csr_matrix(own + proposed + filling.weights, dtype=np.float32)
+    whole.eliminate_zeros()
+    whole.sort_indices()
+    return whole

@@ -20,6 +20,8 @@ class Evidence:
 
     source_vectors: Tensor  # (S, D) float32 on the settings' device
     target_vectors: Tensor  # (T, D)
+    source_counts: np.ndarray  # (S,) int64 occurrences
+    target_counts: np.ndarray  # (T,) int64
     source_ids: np.ndarray  # (N,) int64 source tokens that occur often enough, ascending: the candidates
     target_ids: np.ndarray  # (M,) int64 target tokens that occur often enough, ascending
     pairs: Pairs  # shared tokens that occur often enough in both, in an order that no renumbering of ids changes
@@ -50,6 +52,8 @@ def gather_evidence(problem: Problem, settings: Settings, exact: Pairs) -> Evide
     return Evidence(
         source_vectors=torch.from_numpy(source.vectors).to(settings.device),
         target_vectors=torch.from_numpy(target.vectors).to(settings.device),
+        source_counts=source.counts,
+        target_counts=target.counts,
         source_ids=np.flatnonzero(source_S),
         target_ids=np.flatnonzero(target_T),
         pairs=pairs,

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from revocab.artifacts import Pairs, Pieces, TokenVectors, Vocabulary
+from revocab.artifacts import Boundaries, Pairs, Pieces, TokenVectors, Vocabulary
 from revocab.errors import ConfigError
 
 SIMILARITIES = ("cosine", "dot")
+SUBTOKEN_WEIGHTS = ("uniform", "length", "first", "last", "ends")
+FIT_WEIGHTS = ("uniform", "log_count", "count")
 FALLBACKS = ("mean", "subtoken", "random", "zero")
 
 
@@ -24,6 +26,7 @@ class Problem:
     pieces: Pieces  # the source tokens of each target surface
     source_vectors: TokenVectors | None = None  # for methods that compare vectors
     target_vectors: TokenVectors | None = None
+    boundaries: Boundaries | None = None  # for `boundary_share` above 0
     target_counts: np.ndarray | None = None  # (T,) occurrences in the corpus, for the report where there are no vectors
     names: tuple[str, str] = ("the source tokenizer", "the target tokenizer")  # for messages
 
@@ -60,6 +63,9 @@ class Settings:
     csls_neighbours: int = 10
     temperature: float = 0.1  # of the weights over the top k
     subtoken_share: float = 0.5  # of a row's weight, in `mixed`
+    subtoken_weights: str = "uniform"  # length | first | last | ends: how the pieces of a token share its row
+    fit_weights: str = "uniform"  # log_count | count: how much a shared token weighs in the fit of `procrustes`
+    boundary_share: float = 0.0  # of each row's weight, from source tokens that begin or end where the token does
     min_count: int = 5  # occurrences below which a token's vector is no evidence
     heldout_pairs: int = 1000  # exact tokens held out of a fit to score it
     seed: int = 0
@@ -69,11 +75,14 @@ class Settings:
     def __post_init__(self) -> None:
         _one_of("similarity", self.similarity, SIMILARITIES)
         _one_of("fallback", self.fallback, FALLBACKS)
+        _one_of("subtoken_weights", self.subtoken_weights, SUBTOKEN_WEIGHTS)
+        _one_of("fit_weights", self.fit_weights, FIT_WEIGHTS)
         for name in ("pivot_count", "top_k", "csls_neighbours", "min_count", "rows_at_once"):
             _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         _check("heldout_pairs", self.heldout_pairs, self.heldout_pairs >= 0, "at least 0")
         _check("temperature", self.temperature, self.temperature > 0, "above 0")
         _check("subtoken_share", self.subtoken_share, 0 <= self.subtoken_share <= 1, "in [0, 1]")
+        _check("boundary_share", self.boundary_share, 0 <= self.boundary_share <= 1, "in [0, 1]")
         threshold = self.similarity_threshold
         bounded = threshold is None or self.similarity == "dot" or -1 <= threshold <= 1
         _check("similarity_threshold", threshold, bounded, "null or a cosine in [-1, 1]")

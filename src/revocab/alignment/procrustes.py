@@ -1,11 +1,13 @@
 """The two sets of token vectors laid over each other by one rotation, fitted on shared tokens.
 
 Two co-occurrence spaces of one corpus differ by a rotation and little else (Mikolov et al. 2013; Xing et al. 2015 for
-the rotation on normalised vectors; Conneau et al. 2018 for the search by CSLS). All shared tokens weigh the same:
-weights by frequency were measured and find no more held-out pairs.
+the rotation on normalised vectors; Conneau et al. 2018 for the search by CSLS). `fit_weights` says whether frequent
+shared tokens count more in the fit: their vectors are known better.
 """
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from revocab.alignment.evidence import Evidence
 from revocab.alignment.neighbours import crowding
@@ -20,6 +22,7 @@ def rotated_space(evidence: Evidence, pairs: Pairs, settings: Settings) -> Space
     rotation_DD = rotation_onto(
         scaled(rows_of(evidence.target_vectors, pairs.target_ids), "cosine"),
         scaled(rows_of(evidence.source_vectors, pairs.source_ids), "cosine"),
+        _fit_weights(evidence, pairs, settings.fit_weights),
     )
     source_ND = scaled(rows_of(evidence.source_vectors, evidence.source_ids), settings.similarity)
     target_MD = scaled(rows_of(evidence.target_vectors, evidence.target_ids), settings.similarity) @ rotation_DD
@@ -32,3 +35,11 @@ def rotated_space(evidence: Evidence, pairs: Pairs, settings: Settings) -> Space
         target_rows=lambda ids: rows_of(target_MD, place_T[ids]),
         crowding=crowding_N,
     )
+
+
+def _fit_weights(evidence: Evidence, pairs: Pairs, kind: str) -> Tensor | None:
+    """One weight per pair, by the rarer side's count."""
+    if kind == "uniform":
+        return None
+    counts = np.minimum(evidence.source_counts[pairs.source_ids], evidence.target_counts[pairs.target_ids])
+    return torch.from_numpy(np.log1p(counts) if kind == "log_count" else counts.astype(np.float64))

@@ -21,6 +21,7 @@ class Proposal:
     """Rows of W from evidence. Rows that `exact` or the roles cover are ignored."""
 
     weights: sparse.csr_matrix  # (T, S) float64; rows sum to 1, or are empty where there is no evidence
+    output_weights: sparse.csr_matrix | None = None  # (T, S) the same rows for the output table; None: the same
     origin: np.ndarray  # (T,) int8: an aligned origin where the row has weights, else one of the fallback origins
     similarity: np.ndarray  # (T,) float32 score of the best match; nan where nothing was compared
     exact: Pairs  # tokens that stand for themselves

@@ -7,11 +7,16 @@ import torch
 from torch import Tensor
 
 
-def rotation_onto(from_KD: Tensor, onto_KD: Tensor) -> Tensor:
+def rotation_onto(from_KD: Tensor, onto_KD: Tensor, weights_K: Tensor | None = None) -> Tensor:
     """Return the orthogonal (D, D) map Q that makes |from @ Q - onto| least: from the SVD of from.T @ onto.
+
+    `weights_K`, at least 0, say how much each pair counts; None: all the same.
 
     Worked in float64 on the CPU: D x D is small, and the result should not depend on the device.
     """
-    cross_DD = from_KD.double().cpu().T @ onto_KD.double().cpu()
+    onto = onto_KD.double().cpu()
+    if weights_K is not None:
+        onto = onto * weights_K.double().cpu()[:, None]
+    cross_DD = from_KD.double().cpu().T @ onto
     left, _, right = torch.linalg.svd(cross_DD)
     return (left @ right).to(from_KD)

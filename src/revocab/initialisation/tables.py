@@ -26,9 +26,10 @@ def replace_vocabulary(
 ) -> dict[str, Any]:
     """Give the model the tokenizer's vocabulary, in place: both tables become W @ table, the rest stays as it is.
 
-    The same W serves input and output. Tied tables stay one parameter. Rows beyond the tokenizer (padding, for fast
-    matrix shapes) are zero; training and scoring look at the first T logits only, and the generation config
-    suppresses the others. A source table may have padding rows of its own: W says how many rows are tokens.
+    The same W serves input and output, unless the alignment has one for each; tied tables stay one parameter, and get
+    the mean of the two. Rows beyond the tokenizer (padding, for fast matrix shapes) are zero; training and scoring look
+    at the first T logits only, and the generation config suppresses the others. A source table may have padding rows
+    of its own: W says how many rows are tokens.
 
     Args:
         model: any causal language model of transformers.
@@ -48,10 +49,11 @@ def replace_vocabulary(
     source = _tables_of(model)
     facts = _facts(source, alignment, tokenizer, pad_to_multiple_of)
     embedding, head, rows = source.embedding, source.head, facts["rows"]
-    embedding.weight = _times(alignment, embedding.weight, rows)
-    head.weight = embedding.weight if source.tied else _times(alignment, head.weight, rows)
+    for_output = alignment.for_table("tied" if source.tied else "output")
+    embedding.weight = _times(for_output if source.tied else alignment.for_table("input"), embedding.weight, rows)
+    head.weight = embedding.weight if source.tied else _times(for_output, head.weight, rows)
     if facts["output_bias"]:
-        bias_R1 = _times(alignment, head.bias[:, None], rows)
+        bias_R1 = _times(for_output, head.bias[:, None], rows)
         head.bias = nn.Parameter(bias_R1.data[:, 0].contiguous())
     embedding.num_embeddings = rows
     embedding.padding_idx = None  # it would keep the row of the padding token, often eos as well, from being trained

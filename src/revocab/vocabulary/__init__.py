@@ -2,10 +2,12 @@
 
 Token strings of two tokenizers spell the same text differently (`▁the`, `Ġthe`). `spelling` knows the spellings,
 `surfaces` reads a whole vocabulary into one common form, `pairs` finds the tokens that two vocabularies share,
-`pieces` cuts the tokens of one into tokens of the other, and `tokenizing` turns a corpus into ids. `terms` finds words
-and phrases of a corpus that deserve a token, `extending` makes them tokens, and `domain` does both.
+`pieces` cuts the tokens of one into tokens of the other, `tokenizing` turns a corpus into ids, and `boundaries`
+compares where two tokenizers cut it. `terms` finds words and phrases of a corpus that deserve a token, `extending`
+makes them tokens, and `domain` does both.
 """
 
+from revocab.vocabulary.boundaries import count_boundaries
 from revocab.vocabulary.domain import add_terms, token_savings
 from revocab.vocabulary.encoding import decode_texts, encode_texts
 from revocab.vocabulary.extending import extend_tokenizer
@@ -18,6 +20,7 @@ from revocab.vocabulary.tokenizing import cut_into_shards, document_marks, join_
 
 __all__ = [
     "add_terms",
+    "count_boundaries",
     "cut_into_pieces",
     "cut_into_shards",
     "decode_texts",

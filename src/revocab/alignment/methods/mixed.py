@@ -21,10 +21,13 @@ def propose(problem: Problem, settings: Settings) -> Proposal:
     by_pieces_T, by_vectors_T = pieces.origin == Origin.SUBTOKENS, matches.origin == Origin.VECTORS
     both_T = by_pieces_T & by_vectors_T
     share_T = np.where(both_T, settings.subtoken_share, by_pieces_T.astype(np.float64))
-    weights = sparse.diags_array(share_T) @ pieces.weights + sparse.diags_array(1.0 - share_T) @ matches.weights
+    matched = sparse.diags_array(1.0 - share_T) @ matches.weights
+    of_pieces = sparse.diags_array(share_T)
+    output = pieces.output_weights
     weak_T = matches.origin == Origin.BELOW_THRESHOLD
     return Proposal(
-        weights=sparse.csr_matrix(weights),
+        weights=sparse.csr_matrix(of_pieces @ pieces.weights + matched),
+        output_weights=None if output is None else sparse.csr_matrix(of_pieces @ output + matched),
         origin=_origins(by_pieces_T, by_vectors_T, weak_T),
         similarity=matches.similarity,
         exact=problem.exact,
