@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Literal
@@ -206,6 +206,52 @@ FALLBACK_ORIGINS = (Origin.UNSEEN, Origin.BELOW_THRESHOLD, Origin.BASELINE)
 
 
 @dataclass(frozen=True, kw_only=True)
+class TableWeights:
+    """W of one embedding table: sparse weights, and dense rows that many tokens share in parts.
+
+    W = weights + sum over the dense rows of share (T, 1) * row (1, S).
+    """
+
+    weights: sparse.csr_matrix  # (T, S) float32
+    dense: tuple[tuple[np.ndarray, np.ndarray], ...]  # share (T,) and row (S,), float32
+
+    def row_sums(self) -> np.ndarray:
+        """(T,) float64 sums of the rows of W."""
+        sums_T = np.asarray(self.weights.sum(axis=1, dtype=np.float64)).ravel()
+        return sums_T + sum(share_T * row_S.sum(dtype=np.float64) for share_T, row_S in self.dense)
+
+    def apply(self, table: np.ndarray) -> np.ndarray:
+        """W @ table: (S, dim) float32 to (T, dim) float32."""
+        rows = np.asarray(self.weights @ table, dtype=np.float32)
+        for share_T, row_S in self.dense:
+            used = np.flatnonzero(share_T)
+            if len(used):
+                rows[used] += share_T[used, None] * (row_S @ table)[None, :]
+        return rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrequencyShift:
+    """Moves rows to where the source table has tokens as frequent as they are; `alignment/frequency.py` says how.
+
+    `slope @ table` is how an embedding changes when its token gets e times as frequent. The slope sums to 0, so that
+    rows of W still sum to 1, though not all of their weights are positive then.
+    """
+
+    slope: np.ndarray  # (S,) float32, sums to 0
+    source_log: np.ndarray  # (S,) float32 log frequencies
+    target_log: np.ndarray  # (T,) float32; nan for rows that are not moved
+    strength: float  # 1: all the way
+    limit: float  # of a move, in units of log frequency
+
+    def shares(self, weights: sparse.csr_matrix, background: np.ndarray, background_share: np.ndarray) -> np.ndarray:
+        """(T,) float32 how far each row moves, given what its weights say of its frequency."""
+        implied_T = weights @ self.source_log + background_share * (background @ self.source_log)
+        missing_T = np.clip(np.nan_to_num(self.target_log - implied_T), -self.limit, self.limit)
+        return (self.strength * missing_T).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Alignment:
     """W: for every target token the weights over source tokens that make its embedding, and where they came from.
 
@@ -220,6 +266,7 @@ class Alignment:
     output_weights: sparse.csr_matrix | None = None  # (T, S) float32 of the output table; None: the same
     background: np.ndarray  # (S,) float32, sums to 1
     background_share: np.ndarray  # (T,) float32 in [0, 1]
+    frequency: FrequencyShift | None = None  # of the output table, and of tied ones
     origin: np.ndarray  # (T,) int8, values of Origin
     similarity: np.ndarray  # (T,) float32: score of the best match; nan where no vectors were compared
     report: Mapping[str, Any] = field(default_factory=dict)  # what the method counted on its way
@@ -239,28 +286,31 @@ class Alignment:
         return self.weights.shape
 
     def row_sums(self) -> np.ndarray:
-        """(T,) float64 sums of the rows of W."""
-        return np.asarray(self.weights.sum(axis=1, dtype=np.float64)).ravel() + self.background_share
+        """(T,) float64 sums of the rows of W, which are the same for both tables."""
+        return self.for_table("input").row_sums()
 
-    def for_table(self, table: Literal["input", "output", "tied"]) -> Alignment:
-        """The alignment of one table alone; tied tables, which are both, get the mean of the two."""
-        if self.output_weights is None:
-            return self
-        of = {"input": self.weights, "output": self.output_weights, "tied": (self.weights + self.output_weights) / 2}
-        return replace(self, weights=sparse.csr_matrix(of[table]), output_weights=None)
+    def for_table(self, table: Literal["input", "output", "tied"]) -> TableWeights:
+        """W of one table; tied tables are both, and get the mean of the two.
 
-    def apply(self, table: np.ndarray) -> np.ndarray:
-        """W @ table: (S, dim) float32 to (T, dim) float32."""
-        rows = np.asarray(self.weights @ table, dtype=np.float32)
-        used = np.flatnonzero(self.background_share)
-        if len(used):
-            rows[used] += self.background_share[used, None] * (self.background @ table)[None, :]
-        return rows
+        How frequent a token is shows in how likely the model says it, which is the output table's affair: an input
+        table of its own is not moved.
+        """
+        weights = self.weights
+        if self.output_weights is not None and table != "input":
+            output = self.output_weights
+            weights = output if table == "output" else sparse.csr_matrix((weights + output) / 2)
+        dense = [(self.background_share, self.background)]
+        if self.frequency is not None and table != "input":
+            moved_T = self.frequency.shares(weights, self.background, self.background_share)
+            dense.append((moved_T, self.frequency.slope))
+        return TableWeights(weights=weights, dense=tuple(dense))
 
     def save(self, folder: Path) -> None:
         sparse.save_npz(folder / "weights.npz", self.weights)
         if self.output_weights is not None:
             sparse.save_npz(folder / "output_weights.npz", self.output_weights)
+        if self.frequency is not None:
+            np.savez(folder / "frequency.npz", **asdict(self.frequency))
         np.savez(
             folder / "rows.npz",
             background=self.background,
@@ -279,9 +329,18 @@ class Alignment:
         return cls(
             weights=weights,
             output_weights=sparse.csr_matrix(sparse.load_npz(own)) if own.is_file() else None,
+            frequency=cls._load_frequency(folder / "frequency.npz"),
             report=json.loads((folder / "report.json").read_text()),
             **columns,
         )
+
+    @staticmethod
+    def _load_frequency(path: Path) -> FrequencyShift | None:
+        if not path.is_file():
+            return None
+        with np.load(path) as saved:
+            arrays = {name: saved[name] for name in ("slope", "source_log", "target_log")}
+            return FrequencyShift(**arrays, strength=float(saved["strength"]), limit=float(saved["limit"]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,8 @@ TABLE_SETTINGS = (
     "alignment.method",
     "alignment.pivot_count",
     "alignment.similarity_threshold",
+    "alignment.boundary_share",
+    "alignment.frequency_shift",
     "vocab.lr_stage1",
     "vocab.lr_stage2",
     "vocab.stage1_steps",

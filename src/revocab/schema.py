@@ -217,6 +217,7 @@ class AlignmentConfig:
     subtoken_weights: SubtokenWeights = SubtokenWeights.uniform  # ends: last piece for input, first for output
     fit_weights: FitWeights = FitWeights.uniform  # of shared tokens in the fit of `procrustes` and `mixed`
     boundary_share: float = 0.0  # of every row, from source tokens that begin or end where the token does in the corpus
+    frequency_shift: float = 0.0  # how far rows move to where tokens of their frequency in the corpus are; 1: whole way
     min_count: int = 5  # occurrences below which a token's vector is no evidence
     heldout_pairs: int = 1000  # exact tokens held out of a fit to score it
     rows_at_once: int = 2048  # target rows compared at a time; memory is this times the source vocabulary
@@ -231,6 +232,12 @@ class AlignmentConfig:
         )
         require(
             0 <= self.boundary_share <= 1, "alignment.boundary_share", self.boundary_share, "at least 0 and at most 1"
+        )
+        require(
+            0 <= self.frequency_shift <= 2,
+            "alignment.frequency_shift",
+            self.frequency_shift,
+            "at least 0 and at most 2",
         )
         threshold = self.similarity_threshold
         require(

@@ -384,6 +384,7 @@ class Upstream:
             source_vectors=TokenVectors.load(self._vectors_folder(self.source_shards)) if learn else None,
             target_vectors=TokenVectors.load(self._vectors_folder(self.target_shards)) if learn else None,
             boundaries=self._boundaries(source, target) if self.config.alignment.boundary_share else None,
+            source_counts=vectors.token_counts(self.source_tokens) if self.config.alignment.frequency_shift else None,
             target_counts=vectors.token_counts(self.target_tokens),
         )
 
@@ -418,7 +419,7 @@ class Upstream:
             "target": fingerprints.of_tokenizer(self.target_tokenizer),
             "target_tokens": self.target_tokens_folder.name,
         }
-        if alignments.needs_vectors(chosen.method) or chosen.boundary_share:
+        if alignments.needs_vectors(chosen.method) or chosen.boundary_share or chosen.frequency_shift:
             key["source_tokens"] = self.source_tokens_folder.name
         if alignments.needs_vectors(chosen.method):
             both = (self.source_shards, self.target_shards)

@@ -12,6 +12,7 @@ from scipy import sparse
 from revocab.alignment import registry
 from revocab.alignment.boundaries import agreement, blend_boundaries
 from revocab.alignment.fallbacks import Filling, fill
+from revocab.alignment.frequency import frequency_shift
 from revocab.alignment.problem import Problem, Settings
 from revocab.alignment.proposal import Proposal, weights_from_entries
 from revocab.artifacts import FALLBACK_ORIGINS, Alignment, Origin
@@ -28,7 +29,7 @@ def align(problem: Problem, settings: Settings) -> Alignment:
         ConfigError: an unknown method.
         ModelError: the vocabularies share no token and the method needs some.
         DataError: the corpus is too small to compare vectors.
-        ValueError: `boundary_share` above 0, and the problem has no boundaries.
+        ValueError: `boundary_share` or `frequency_shift` above 0, and the problem has no boundaries or counts.
     """
     started = perf_counter()
     proposal = registry.load(settings.method).propose(problem, settings)
@@ -50,6 +51,8 @@ def align(problem: Problem, settings: Settings) -> Alignment:
             raise ValueError(f"boundary_share={settings.boundary_share} needs the boundaries of both tokenizers")
         kept_T = np.isin(origin_T, (*FALLBACK_ORIGINS, Origin.ROLE))
         alignment = blend_boundaries(alignment, problem.boundaries, settings.boundary_share, kept_T)
+    if settings.frequency_shift:
+        alignment = replace(alignment, frequency=frequency_shift(problem, settings.frequency_shift, settings.min_count))
     counts = {
         "method": settings.method,
         "similarity_kind": settings.similarity,

@@ -27,6 +27,7 @@ class Problem:
     source_vectors: TokenVectors | None = None  # for methods that compare vectors
     target_vectors: TokenVectors | None = None
     boundaries: Boundaries | None = None  # for `boundary_share` above 0
+    source_counts: np.ndarray | None = None  # (S,) occurrences in the corpus, for `frequency_shift` above 0
     target_counts: np.ndarray | None = None  # (T,) occurrences in the corpus, for the report where there are no vectors
     names: tuple[str, str] = ("the source tokenizer", "the target tokenizer")  # for messages
 
@@ -66,6 +67,7 @@ class Settings:
     subtoken_weights: str = "uniform"  # length | first | last | ends: how the pieces of a token share its row
     fit_weights: str = "uniform"  # log_count | count: how much a shared token weighs in the fit of `procrustes`
     boundary_share: float = 0.0  # of each row's weight, from source tokens that begin or end where the token does
+    frequency_shift: float = 0.0  # how far rows move to where tokens of their frequency are; 1: all the way
     min_count: int = 5  # occurrences below which a token's vector is no evidence
     heldout_pairs: int = 1000  # exact tokens held out of a fit to score it
     seed: int = 0
@@ -83,6 +85,7 @@ class Settings:
         _check("temperature", self.temperature, self.temperature > 0, "above 0")
         _check("subtoken_share", self.subtoken_share, 0 <= self.subtoken_share <= 1, "in [0, 1]")
         _check("boundary_share", self.boundary_share, 0 <= self.boundary_share <= 1, "in [0, 1]")
+        _check("frequency_shift", self.frequency_shift, 0 <= self.frequency_shift <= 2, "in [0, 2]")
         threshold = self.similarity_threshold
         bounded = threshold is None or self.similarity == "dot" or -1 <= threshold <= 1
         _check("similarity_threshold", threshold, bounded, "null or a cosine in [-1, 1]")

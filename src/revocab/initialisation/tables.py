@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from revocab.artifacts import Alignment
+from revocab.artifacts import Alignment, TableWeights
 from revocab.errors import ConfigError, ModelError
 from revocab.initialisation.ids import set_special_ids, set_vocabulary_size, tokenizer_length
 
@@ -107,13 +107,13 @@ def _facts(source: _Tables, alignment: Alignment, tokenizer: Any, pad_to_multipl
 
 
 @torch.no_grad()
-def _times(alignment: Alignment, table: torch.Tensor, rows: int) -> nn.Parameter:
+def _times(weights: TableWeights, table: torch.Tensor, rows: int) -> nn.Parameter:
     """W @ table in float32, (R, D), in the type and on the device of the old table; padding rows are zero."""
-    target_tokens, source_tokens = alignment.shape
+    target_tokens, source_tokens = weights.weights.shape
     new_RD = torch.zeros(rows, table.shape[1], dtype=table.dtype, device=table.device)
     for start in range(0, table.shape[1], COLUMNS_AT_ONCE):
         columns = slice(start, start + COLUMNS_AT_ONCE)
         block_SC = table[:source_tokens, columns].float().cpu().numpy()
-        block_TC = alignment.apply(np.ascontiguousarray(block_SC))
+        block_TC = weights.apply(np.ascontiguousarray(block_SC))
         new_RD[:target_tokens, columns] = torch.from_numpy(block_TC).to(new_RD)
     return nn.Parameter(new_RD)
