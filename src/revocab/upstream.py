@@ -527,6 +527,8 @@ class Upstream:
 
         `undo` names a model whose embedding tables `model()` changes; they are put back after the scoring.
         """
+        if not self.datasets:  # nor is the model made: no probe is run for nothing
+            return {}
 
         def build(folder: Path) -> dict[str, Any]:
             with initialisation.restored_tables(undo) if undo is not None else nullcontext():
