@@ -111,8 +111,8 @@ class Models:
 
 @dataclass
 class CorpusConfig:
-    inputs: list[str] = MISSING  # files, folders, Hub specs owner/name[:config]:split; .jsonl .txt, also .gz .zst
-    text_field: str = "text"
+    inputs: list[str] = MISSING  # files, folders, Hub specs; .jsonl .txt (also .gz .zst) .parquet
+    text_field: str | None = None  # field of the text; null: the first there is of text, abstract, content, ...
     size_gb: float | None = None  # 10^9 bytes of text at most
     byte_budget: int = 0  # bytes of text at most; 0: size_gb decides
     deduplicate: bool = True
@@ -325,7 +325,7 @@ class VocabConfig:
 class EvaluationConfig:
     enabled: bool = True
     datasets: list[str] = field(default_factory=list)  # as corpus.inputs; empty: the corpus's held-out part
-    text_field: str = "text"
+    text_field: str | None = None  # as corpus.text_field
     max_samples: int = 1000  # documents of each data set, in the order of their hashes
     max_characters: int | None = 1500  # of a document; null: whole documents
     batch_tokens: int = 8192

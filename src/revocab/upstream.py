@@ -188,7 +188,7 @@ class Upstream:
         return dict(zip(stems, names, strict=True))
 
     def _evaluation_documents(
-        self, name: str, *, source: Any, text_field: str, max_samples: int | None
+        self, name: str, *, source: Any, text_field: str | None, max_samples: int | None
     ) -> Iterable[str]:
         """Whole documents of a data set; with `max_samples` those of the smallest hashes, found once and kept."""
 

@@ -4,15 +4,17 @@ import gzip
 import json
 import random
 from collections import Counter
+from pathlib import Path
 
 import datasets
+import pyarrow.parquet
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from revocab.corpus import reading
-from revocab.corpus.reading import read_documents
+from revocab.corpus.reading import read_documents, read_rows
 from revocab.errors import DataError
 
 
@@ -81,8 +83,8 @@ def test_malformed_lines_are_counted_and_skipped(tmp_path, bad):
 
 def test_a_file_without_a_single_good_line_is_an_error_that_names_the_fields(tmp_path):
     path = write(tmp_path / "a.jsonl", jsonl("x", "y", field="abstract"))
-    with pytest.raises(DataError, match=r"none of 2 lines .* 'text' .*'abstract'.*corpus.text_field"):
-        list(read_documents([path]))
+    with pytest.raises(DataError, match=r"none of 2 rows .* 'text' .*'abstract'.*corpus.text_field"):
+        list(read_documents([path], text_field="text"))
     assert list(read_documents([path], text_field="abstract")) == ["x", "y"]
     with pytest.raises(DataError, match="not JSON lines"):
         list(read_documents([write(tmp_path / "b.jsonl", b"plain text\nmore of it\n")]))
@@ -140,6 +142,66 @@ def test_paragraphs_of_any_text_come_back(tmp_path_factory, blocks):
     expected = ["\n".join(block) for block in blocks]
     path.write_bytes("\n\n".join(expected).encode())
     assert list(read_documents([str(path)])) == expected
+
+
+@pytest.mark.parametrize("row", [{"abstract": "one", "title": "T"}, {"content": "one"}, {"text": "one", "body": "no"}])
+def test_the_field_of_the_text_is_found_and_said(tmp_path, row, caplog):
+    caplog.set_level("INFO")
+    path = write(tmp_path / "a.jsonl", (json.dumps({"id": 7}) + "\n" + json.dumps(row) + "\n").encode())
+    counts = Counter()
+    assert list(read_documents([path], counts=counts)) == ["one"]
+    assert counts == {"read": 1, "malformed": 1}
+    said = [record.message for record in caplog.records if "is read from" in record.message]
+    assert said == ([] if "text" in row else [f"{path}: the text is read from the field {next(iter(row))!r}"])
+
+
+def test_the_first_row_with_a_text_decides_for_its_source_alone(tmp_path):
+    first = write(tmp_path / "a.jsonl", b'{"abstract": "one"}\n{"text": "title"}\n{"abstract": "two"}\n')
+    second = write(tmp_path / "b.jsonl", jsonl("three"))
+    assert list(read_documents([first, second])) == ["one", "two", "three"]
+
+
+def test_rows_without_any_known_field_are_an_error_that_names_theirs(tmp_path):
+    path = write(tmp_path / "a.jsonl", jsonl("x", field="resumo"))
+    with pytest.raises(DataError, match=r"one of text, abstract.*'resumo'; set evaluation\.text_field"):
+        list(read_documents([path], key="evaluation.datasets"))
+
+
+def write_parquet(path, **columns) -> str:
+    pyarrow.parquet.write_table(pyarrow.table(columns), path, row_group_size=700)
+    return str(path)
+
+
+def test_a_parquet_file_is_its_rows(tmp_path):
+    texts = [f"abstract {number}" for number in range(3000)]  # several row groups and batches
+    path = write_parquet(tmp_path / "a.parquet", pmid=list(range(3000)), abstract=texts)
+    assert list(read_documents([path])) == texts
+    assert list(read_documents([path], text_field="abstract")) == texts
+    counts = Counter()
+    holes = write_parquet(tmp_path / "b.parquet", text=["one", None, "two"])
+    assert list(read_documents([holes], counts=counts)) == ["one", "two"]
+    assert counts == {"read": 2, "malformed": 1}
+    with pytest.raises(DataError, match=r"'pmid', 'abstract'; set corpus\.text_field"):
+        list(read_documents([path], text_field="title"))
+
+
+def test_rows_of_a_parquet_file_have_all_their_fields(tmp_path):
+    path = write_parquet(tmp_path / "a.parquet", text=["one"], choices=[["a", "b"]], gold=[1])
+    assert list(read_rows(Path(path), key="evaluation.tasks")) == [{"text": "one", "choices": ["a", "b"], "gold": 1}]
+
+
+@pytest.mark.parametrize("damage", ["end", "middle", "other"])
+def test_a_damaged_parquet_file_is_one_line(tmp_path, damage):
+    generator = random.Random(0)
+    path = tmp_path / "a.parquet"
+    write_parquet(path, text=["".join(generator.choices("abcdefgh ", k=300)) for _ in range(2000)])
+    content = bytearray(path.read_bytes())
+    if damage == "middle":
+        content[2000:6000] = bytes(4000)
+    path.write_bytes({"end": content[:-20], "middle": content, "other": b"text\n" * 99}[damage])
+    with pytest.raises(DataError, match=r"a\.parquet is damaged") as caught:
+        list(read_documents([str(path)]))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.fixture

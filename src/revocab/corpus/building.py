@@ -29,7 +29,7 @@ def build_corpus(
     folder: Path,
     inputs: Sequence[str],
     *,
-    text_field: str,
+    text_field: str | None,
     size_gb: float | None,
     byte_budget: int,
     deduplicate: bool,

@@ -13,14 +13,16 @@ from typing import BinaryIO
 
 import zstandard
 
+from revocab.corpus.parquet import columns_of
 from revocab.corpus.zst import ZstdStream
 from revocab.errors import DataError
 from revocab.runtime.progress import bar
 
 FORMATS = (".jsonl", ".txt")
 COMPRESSIONS = (".gz", ".zst")
-SUFFIXES = tuple(form + compression for form in FORMATS for compression in ("", *COMPRESSIONS))
-SUPPORTED = "a .jsonl or .txt file, also with .gz or .zst behind"
+PARQUET = ".parquet"
+SUFFIXES = (*(form + compression for form in FORMATS for compression in ("", *COMPRESSIONS)), PARQUET)
+SUPPORTED = "a .jsonl or .txt file, also with .gz or .zst behind, or a .parquet file"
 
 SNIFF_BYTES = 1 << 16
 HASH_BLOCK_BYTES = 1 << 20
@@ -82,7 +84,7 @@ def dataset_name(name: str) -> str:
         parts = (spec.repository.split("/")[1], spec.config, spec.split)
         return "-".join(part for part in parts if part)
     stem = Path(name).name
-    for suffix in (*COMPRESSIONS, *FORMATS):  # the compression stands last, so it goes first
+    for suffix in (*COMPRESSIONS, *FORMATS, PARQUET):  # the compression stands last, so it goes first
         stem = stem.removesuffix(suffix)
     return stem
 
@@ -136,9 +138,12 @@ def _files_below(folder: Path) -> list[Path]:
 
 
 def _checked(path: Path) -> Path:
-    """The path itself, once the beginning of the file looks like text."""
+    """The path itself, once the beginning of the file looks like text, or all of it like a parquet file."""
     if not path.name.endswith(SUFFIXES):
         raise DataError(f"{path} is of an unsupported kind: wanted {SUPPORTED}.")
+    if path.name.endswith(PARQUET):
+        columns_of(path)
+        return path
     with open_binary(path) as stream:
         head = stream.read(SNIFF_BYTES)
     if not head:

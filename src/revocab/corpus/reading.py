@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from revocab.corpus.inputs import HubSpec, open_binary, resolve_inputs
+from revocab.corpus.fields import TextField
+from revocab.corpus.inputs import PARQUET, HubSpec, open_binary, resolve_inputs
+from revocab.corpus.parquet import columns_of, parquet_rows
 from revocab.errors import DataError
 from revocab.runtime.hub import hub_reachable, why_unreachable
 
@@ -18,18 +20,22 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read_documents(
-    inputs: Sequence[str], *, text_field: str = "text", counts: Counter[str] | None = None, key: str = "corpus.inputs"
+    inputs: Sequence[str],
+    *,
+    text_field: str | None = None,
+    counts: Counter[str] | None = None,
+    key: str = "corpus.inputs",
 ) -> Iterator[str]:
     """Every document of the inputs, in their order.
 
-    A line of a `.jsonl` file is a document, and so is a row of a Hub data set: the text in its field `text_field`. In a
-    `.txt` file each block of lines between blank lines is one.
+    A line of a `.jsonl` file is a document, and so is a row of a `.parquet` file or a Hub data set: the text in one of
+    its fields. In a `.txt` file each block of lines between blank lines is one.
 
     Args:
         inputs: files, folders and Hub specs, see `resolve_inputs`.
-        text_field: the field that holds the text.
+        text_field: the field that holds the text; None: found in each source, see `TextField`.
         counts: if given, `read` (documents) and `malformed` (lines or rows that are not JSON objects with a string in
-            `text_field`, lines of a `.txt` file that are not UTF-8; they are skipped) are added to it.
+            that field, lines of a `.txt` file that are not UTF-8; they are skipped) are added to it.
         key: of the config that names the inputs, for messages.
 
     Raises:
@@ -49,28 +55,37 @@ def read_documents(
 
 
 def read_rows(source: Path | HubSpec, *, key: str) -> Iterator[Any]:
-    """The value of each line of a `.jsonl` file that is not blank, or each row of a Hub data set; None for no JSON.
+    """Each row of a `.parquet` file or a Hub data set, or the value of each line of a `.jsonl` file that is not blank;
+    None for a line that is no JSON.
 
     Raises:
         DataError: a damaged file, or a Hub data set that cannot be read; the message names the config's `key`.
     """
-    return _hub_rows(source, key) if isinstance(source, HubSpec) else _json_rows(source)
+    return _rows(source, key)
 
 
-def _documents_of(source: Path | HubSpec, text_field: str, counts: Counter[str], key: str) -> Iterator[str]:
-    if isinstance(source, HubSpec):
-        return _texts_of_rows(_hub_rows(source, key), str(source), text_field, counts)
-    if source.name.removesuffix(".gz").removesuffix(".zst").endswith(".txt"):
+def _documents_of(source: Path | HubSpec, text_field: str | None, counts: Counter[str], key: str) -> Iterator[str]:
+    if isinstance(source, Path) and source.name.removesuffix(".gz").removesuffix(".zst").endswith(".txt"):
         return _paragraphs(source, counts)
-    return _texts_of_rows(_json_rows(source), str(source), text_field, counts)
+    field = TextField(text_field, str(source))
+    return _texts_of_rows(_rows(source, key, field), str(source), field, counts, key)
 
 
-def _texts_of_rows(rows: Iterator[Any], name: str, text_field: str, counts: Counter[str]) -> Iterator[str]:
+def _rows(source: Path | HubSpec, key: str, field: TextField | None = None) -> Iterator[Any]:
+    """Rows with all of their fields, or at least with the one that is the text."""
+    if isinstance(source, HubSpec):
+        return _hub_rows(source, key)
+    if source.name.endswith(PARQUET):
+        return parquet_rows(source, field.among(columns_of(source)) if field else None)
+    return _json_rows(source)
+
+
+def _texts_of_rows(rows: Iterator[Any], name: str, field: TextField, counts: Counter[str], key: str) -> Iterator[str]:
     """The texts of the rows that have one; an error at the end if none of them had."""
     good = bad = 0
     fields_seen = ""
     for row in rows:
-        text = row.get(text_field) if isinstance(row, dict) else None
+        text = field.of(row)
         if isinstance(text, str) and _is_utf8(text):
             good += 1
             yield text
@@ -80,10 +95,9 @@ def _texts_of_rows(rows: Iterator[Any], name: str, text_field: str, counts: Coun
             if isinstance(row, dict) and not fields_seen:
                 fields_seen = ", ".join(map(repr, row))
     if bad and not good:
-        hint = (
-            f"the first object has the fields {fields_seen}; set corpus.text_field" if fields_seen else "not JSON lines"
-        )
-        raise DataError(f"{name}: none of {bad} lines is an object with a string in the field {text_field!r} ({hint}).")
+        node = key.split(".")[0]
+        hint = f"the first has the fields {fields_seen}; set {node}.text_field" if fields_seen else "not JSON lines"
+        raise DataError(f"{name}: none of {bad} rows has a string in a field {field} ({hint}).")
 
 
 def _is_utf8(text: str) -> bool:
