@@ -77,3 +77,15 @@ def test_what_could_be_scored_stays_out_of_the_corpus_also_where_it_is_not(upstr
     with_scores, without = upstream(*settings), upstream(*settings, switch)
     assert without.datasets == {}
     assert without.corpus_folder == with_scores.corpus_folder
+
+
+def test_questions_are_kept_out_of_the_corpus_with_the_documents_that_quote_them(upstream, tmp_path):
+    asked = "Which of the following vessels carries blood away from the left ventricle of the heart"
+    item = {"question": f"{asked}?", "choices": ["the aorta", "a vein"], "gold": 0}
+    (tmp_path / "exam.jsonl").write_text(json.dumps(item) + "\n", encoding="utf-8")
+    write(tmp_path / "text.jsonl", [*DOCUMENTS, f"An exam: {asked.upper()}, and so on."])
+    made = upstream("evaluation.qa=true", "evaluation.tasks=[exam.jsonl]")
+    assert everything(made.corpus) == set(DOCUMENTS)
+    (removed,) = map(json.loads, (made.corpus_folder / "removed.jsonl").read_text().splitlines())
+    assert (removed["reason"], removed["dataset"]) == ("contaminated", "exam")
+    assert len(everything(upstream().corpus)) == len(DOCUMENTS) + 1

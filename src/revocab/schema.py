@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from enum import Enum
+from math import inf
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -115,13 +116,21 @@ class CorpusConfig:
     text_field: str | None = None  # field of the text; null: the first there is of text, abstract, content, ...
     size_gb: float | None = None  # 10^9 bytes of text at most
     byte_budget: int = 0  # bytes of text at most; 0: size_gb decides
-    deduplicate: bool = True
+    weights: list[float] | None = None  # share of each input in the bytes; null: all of each input
+    deduplicate: bool = True  # exact copies
+    near_duplicates: float | None = None  # Jaccard similarity that makes a copy, such as 0.8; null: off
+    overlap_words: int = 13  # words in a row that no document shares with an evaluation text; 0: only whole texts
     hash_name: str = "sha256"  # of hashlib
     min_line_length: int = 0  # characters; shorter lines are dropped
     heldout_fraction: float = 0.02  # of documents, by hash
 
     def check(self) -> None:
-        at_least(self, "corpus", 0, "size_gb", "byte_budget", "min_line_length")
+        at_least(self, "corpus", 0, "size_gb", "byte_budget", "min_line_length", "overlap_words")
+        limit = self.near_duplicates
+        require(limit is None or 0 < limit <= 1, "corpus.near_duplicates", limit, "null or above 0 and at most 1")
+        weights, inputs = self.weights, len(self.inputs)
+        fitting = weights is None or (len(weights) == inputs and all(0 < weight < inf for weight in weights))
+        require(fitting, "corpus.weights", weights, f"null or a number above 0 for each of the {inputs} corpus.inputs")
         share(self, "corpus", "heldout_fraction")
         require(
             self.hash_name in hashlib.algorithms_guaranteed and not self.hash_name.startswith("shake"),

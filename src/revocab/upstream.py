@@ -147,12 +147,16 @@ class Upstream:
         settings["min_line_length"] = max(settings["min_line_length"], self.config.tokenization.min_line_length)
         reserved = self._reserved(inputs)
         key = {**settings, "inputs": corpora.fingerprint(inputs), "reserved": list(reserved.values())}
+        if self.questions:
+            key["questions"] = self._questions_digests
 
         def build(folder: Path) -> dict[str, int]:
-            texts = itertools.chain.from_iterable(
-                self._evaluation_documents(name, **reserved[name]) for name in reserved
-            )
-            return corpora.build_corpus(folder, inputs, exclude=texts, **settings)
+            evaluated: dict[str, Iterable[str]] = {
+                corpora.dataset_name(name): self._evaluation_documents(name, **reserved[name]) for name in reserved
+            }
+            for task, questions in self.questions.items():
+                evaluated[task] = [f"{each.prompt} {each.choices[each.gold]}" for each in questions]
+            return corpora.build_corpus(folder, inputs, evaluated=evaluated, **settings)
 
         return self.retries.download("corpus.inputs", lambda: self.cache.get("corpus", key, build))
 
@@ -255,6 +259,10 @@ class Upstream:
             style = given if given != "task" else known.style if known else "text"
             asked[task] = [evaluation.pose(item, style) for item in self._items(task, sources, known)]
         return asked
+
+    @cached_property
+    def _questions_digests(self) -> dict[str, str]:
+        return {task: digest([asdict(each) for each in questions]) for task, questions in self.questions.items()}
 
     def _tasks(self) -> Iterator[tuple[str, list[str], evaluation.Task | None]]:
         """Name and sources of each task, and what is known of it; a folder stands for a task per file."""
@@ -504,8 +512,7 @@ class Upstream:
         """As `scores`, for the answers."""
         if not self.questions:
             return {}
-        asked = {task: digest([asdict(each) for each in questions]) for task, questions in self.questions.items()}
-        key = {**origin, "tokenizer": fingerprints.of_tokenizer(tokenizer), "questions": asked}
+        key = {**origin, "tokenizer": fingerprints.of_tokenizer(tokenizer), "questions": self._questions_digests}
 
         def build(folder: Path) -> dict[str, Any]:
             answered = self.answer(model(), tokenizer)

@@ -103,15 +103,15 @@ def test_the_budget_keeps_the_longest_beginning_that_fits(texts, budget):
 @given(texts=some_texts, excluded=st.data(), minimum=st.integers(0, 3), budget=st.sampled_from([0, 30]))
 def test_every_document_that_was_read_is_counted_once(texts, excluded, minimum, budget):
     exclude = excluded.draw(st.lists(st.sampled_from(texts), max_size=2))
-    _, heldout, counts = build_or_skip(texts, exclude=exclude, min_line_length=minimum, byte_budget=budget)
-    reasons = ("kept", "duplicates", "too_short", "excluded", "over_budget")
+    _, heldout, counts = build_or_skip(texts, evaluated={"set": exclude}, min_line_length=minimum, byte_budget=budget)
+    reasons = ("kept", "duplicates", "too_short", "excluded", "over_budget", "contaminated", "near_duplicates")
     assert counts["read"] == sum(counts[reason] for reason in reasons)
     assert counts["held_out"] == len(heldout)
 
 
 def test_excluded_texts_are_in_neither_part():
     texts = [f"document {index}" for index in range(100)]
-    train, heldout, counts = build(texts, exclude=texts[:10])
+    train, heldout, counts = build(texts, evaluated={"set": texts[:10]})
     assert not set(texts[:10]) & set(train + heldout)
     assert counts["excluded"] == 10
     assert counts["kept"] == 90
@@ -119,7 +119,7 @@ def test_excluded_texts_are_in_neither_part():
 
 def test_excluded_texts_are_shortened_like_the_corpus():
     texts = ["a heading\nx\nthe body", "another text"]
-    _, _, counts = build(texts, min_line_length=5, exclude=["a heading\ny\nthe body"], heldout_fraction=0)
+    _, _, counts = build(texts, min_line_length=5, evaluated={"set": ["a heading\ny\nthe body"]}, heldout_fraction=0)
     assert counts["excluded"] == 1
 
 
@@ -235,7 +235,7 @@ def test_real_biomedical_text_builds_in_seconds(tmp_path):
     heldout = list(read_documents([f"{data}/bio.heldout.jsonl.zst"]))
     start = time.perf_counter()
     options = {**DEFAULTS, "heldout_fraction": 0.01}
-    counts = build_corpus(tmp_path, [f"{data}/bio.train.jsonl.zst"], **options, exclude=heldout)
+    counts = build_corpus(tmp_path, [f"{data}/bio.train.jsonl.zst"], **options, evaluated={"set": heldout})
     assert time.perf_counter() - start < 5
     assert counts["kept"] > 15_000
     assert counts["excluded"] == 0  # the two files were cut apart

@@ -22,7 +22,7 @@ def cut(tmp_path):
         given.write_text("\n".join(json.dumps({"text": text}) for text in texts), encoding="utf-8")
         folder = tmp_path / "corpus"
         if not folder.exists():
-            build_corpus(folder, [str(given)], exclude=[], **CORPUS)
+            build_corpus(folder, [str(given)], **CORPUS)
         tokenize_corpus(tmp_path / name, Corpus.load(folder).train, tokenizer)
         return TokenizedCorpus.load(tmp_path / name)
 

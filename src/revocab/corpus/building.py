@@ -1,28 +1,33 @@
-"""Documents to a corpus: short lines dropped, duplicates dropped, cut at a budget, split into train and held-out."""
+"""Documents to a corpus: filtered, mixed, cut at a budget, split into train and held-out."""
 
 import hashlib
+import json
+import logging
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from revocab.corpus.filtering import DIGEST_BYTES, Filter, LeftOut
+from revocab.corpus.inputs import resolve_inputs
+from revocab.corpus.mixing import in_proportion, one_after_another
 from revocab.corpus.reading import read_documents
 from revocab.errors import ConfigError, DataError
 from revocab.runtime.files import disk_errors, write_json
 from revocab.runtime.progress import bar
 
+log = logging.getLogger(__name__)
 BYTES_PER_GB = 10**9
 COUNTS = (
-    "read", "kept", "held_out", "duplicates", "malformed", "too_short", "excluded", "over_budget", "bytes",
+    "read", "kept", "held_out", "duplicates", "near_duplicates", "malformed", "too_short", "excluded", "contaminated",
+    "over_budget", "bytes",
 )  # fmt: skip
-
-# Two of a billion different documents share 16 bytes of a digest with a chance of 1e-21; whole digests would only cost
-# memory, about 85 bytes a document as it is.
-DIGEST_BYTES = 16
+REMOVED = "removed.jsonl"
+SHOWN_CHARACTERS = 200  # of a document that was removed
 
 
 def build_corpus(
@@ -36,15 +41,21 @@ def build_corpus(
     hash_name: str,
     min_line_length: int,
     heldout_fraction: float,
-    exclude: Iterable[str] = (),
+    weights: Sequence[float] | None = None,
+    near_duplicates: float | None = None,
+    overlap_words: int = 0,
+    evaluated: Mapping[str, Iterable[str]] | None = None,
 ) -> dict[str, int]:
-    """Write `train.text`, `train.offsets.npy`, the same for `heldout`, and `counts.json`, for `Corpus.load`.
+    """Write `train.text`, `train.offsets.npy`, the same for `heldout`, and `counts.json`, for `Corpus.load`; also
+    `sources.json` (the counts of each input) and `removed.jsonl` (documents too close to evaluation texts).
 
     A document goes, in this order: lines shorter than `min_line_length` are dropped; it is left out if nothing remains
-    (`too_short`), if its text is in `exclude` (`excluded`) or was seen before (`duplicates`); reading ends at the first
-    document that the budget has no room for (`over_budget`), so the corpus is the longest beginning that fits. What is
-    left (`kept`) is held out if the digest of its text, read as a fraction in [0, 1), is below `heldout_fraction`:
-    which part a document is in depends on its text and on `hash_name` alone, not on its place or on other documents.
+    (`too_short`), if it is one of the `evaluated` texts (`excluded`), if its text was seen before (`duplicates`), if it
+    shares words with an evaluated text (`contaminated`), if it is much like a document before (`near_duplicates`);
+    reading ends at the first document that the budget has no room for (`over_budget`), so the corpus is the longest
+    beginning that fits. What is left (`kept`) is held out if the digest of its text, read as a fraction in [0, 1), is
+    below `heldout_fraction`: which part a document is in depends on its text and on `hash_name` alone, not on its place
+    or on other documents.
 
     Args:
         folder: where to write; made if missing.
@@ -56,42 +67,53 @@ def build_corpus(
         min_line_length: characters, white space around the line not counted. Blank lines separate paragraphs and stay,
             but for several in a row once a line was dropped; 0 or 1 leaves the text untouched.
         heldout_fraction: expected share of documents in [0, 1).
-        exclude: texts, such as those of held-out sets; they are shortened by the same rule before they are compared.
+        weights: share of each input in the bytes kept, up to a common factor, see `in_proportion`; None: the inputs are
+            read one after another, whole.
+        near_duplicates: similarity in (0, 1] from which on a document counts as a copy, see `NearDuplicates`; None:
+            only exact copies do.
+        overlap_words: words in a row that a document may not share with an evaluated text, see `Overlaps`; 0: any.
+        evaluated: texts of held-out sets and questions, by data set; shortened by the same rule before the comparison.
 
     Returns:
-        The counts, also in `counts.json`: read = kept + duplicates + too_short + excluded + over_budget; held_out is a
-        part of kept; bytes is the text kept; malformed counts lines.
+        The counts, also in `counts.json`: read = kept + duplicates + near_duplicates + too_short + excluded +
+        contaminated + over_budget; held_out is a part of kept; bytes is the text kept; malformed counts lines.
 
     Raises:
-        ConfigError: an unknown hash, a fraction outside of [0, 1).
+        ConfigError: an unknown hash, a fraction outside of [0, 1), not as many weights as inputs.
         DataError: unreadable inputs, or no training document left.
         ResourceError: the disk is full or the folder cannot be written.
+        MissingDependencyError: `near_duplicates` without its library.
     """
     digest_of = _digest_function(hash_name)
     if not 0 <= heldout_fraction < 1:
         raise ConfigError("corpus.heldout_fraction", heldout_fraction, "at least 0 and below 1")
     budget = byte_budget or round((size_gb or 0) * BYTES_PER_GB)
-    excluded = {digest_of(drop_short_lines(text, min_line_length).encode()) for text in exclude}
-    seen: set[bytes] = set()
-    counts: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))
+    rules = Filter(
+        digest_of=digest_of,
+        deduplicate=deduplicate,
+        near_duplicates=near_duplicates,
+        overlap_words=overlap_words,
+        evaluated={
+            name: (drop_short_lines(text, min_line_length) for text in texts)
+            for name, texts in (evaluated or {}).items()
+        },
+    )
+    counters: list[Counter[str]] = [Counter(dict.fromkeys(COUNTS, 0)) for _ in inputs]
+    taken = [0] * len(inputs)  # bytes kept of each
     with ExitStack() as stack:
         train, heldout = (stack.enter_context(_Part(folder, name)) for name in ("train", "heldout"))
+        removed = stack.enter_context(_Removed(folder))
         progress = stack.enter_context(bar("reading the corpus", total=budget or None, unit="B"))
-        for text in read_documents(inputs, text_field=text_field, counts=counts):
-            data = drop_short_lines(text, min_line_length).encode()
-            if not data or data.isspace():
-                counts["too_short"] += 1
-                continue
+        for number, text in _documents(inputs, text_field, weights, counters, taken):
+            counts = counters[number]
+            text = drop_short_lines(text, min_line_length)
+            data = text.encode()
             digest = digest_of(data)
-            if digest in excluded:
-                counts["excluded"] += 1
+            if left_out := rules.judge(text, digest):
+                counts[left_out.reason] += 1
+                removed.note(left_out, inputs[number], text)
                 continue
-            if deduplicate:
-                if digest in seen:
-                    counts["duplicates"] += 1
-                    continue
-                seen.add(digest)
-            if budget and counts["bytes"] + len(data) > budget:
+            if budget and sum(taken) + len(data) > budget:
                 counts["over_budget"] += 1
                 break
             is_heldout = fraction_of(digest) < heldout_fraction
@@ -99,11 +121,38 @@ def build_corpus(
             counts["kept"] += 1
             counts["held_out"] += is_heldout
             counts["bytes"] += len(data)
+            taken[number] += len(data)
             progress.update(len(data))
-    _refuse_empty(counts, budget)
+    total = {name: sum(counts[name] for counts in counters) for name in COUNTS}
+    _refuse_empty(total, budget)
     with disk_errors(folder):
-        write_json(folder / "counts.json", dict(counts))
-    return dict(counts)
+        write_json(folder / "counts.json", total)
+        by_input = [{"input": name, "counts": counts} for name, counts in zip(inputs, counters, strict=True)]
+        write_json(folder / "sources.json", by_input)
+    return total
+
+
+def _documents(
+    inputs: Sequence[str],
+    text_field: str | None,
+    weights: Sequence[float] | None,
+    counters: Sequence[Counter[str]],
+    taken: Sequence[int],
+) -> Iterator[tuple[int, str]]:
+    """(number of its input, document); says which input ended a mixture."""
+    resolve_inputs(inputs)  # all of them first: a wrong name at the end of the list shows before the work
+    streams = [
+        read_documents([name], text_field=text_field, counts=counts)
+        for name, counts in zip(inputs, counters, strict=True)
+    ]
+    if weights is None:
+        yield from one_after_another(streams)
+        return
+    if len(weights) != len(inputs):
+        raise ConfigError("corpus.weights", list(weights), f"one weight for each of the {len(inputs)} corpus.inputs")
+    yield from in_proportion(streams, weights, taken)
+    shares = ", ".join(f"{name} {size} bytes" for name, size in zip(inputs, taken, strict=True))
+    log.info("The mixture ends where its first input does (%s).", shares)
 
 
 def drop_short_lines(text: str, min_length: int) -> str:
@@ -134,7 +183,7 @@ def _digest_function(name: str) -> Callable[[bytes], bytes]:
     return digest
 
 
-def _refuse_empty(counts: Counter[str], budget: int) -> None:
+def _refuse_empty(counts: Mapping[str, int], budget: int) -> None:
     if counts["kept"] > counts["held_out"]:
         return
     found = ", ".join(f"{counts[name]} {name.replace('_', ' ')}" for name in COUNTS if name not in ("kept", "bytes"))
@@ -142,6 +191,29 @@ def _refuse_empty(counts: Counter[str], budget: int) -> None:
     raise DataError(
         f"No training document is left of the corpus ({found}).{limit} Give more text or loosen the filters."
     )
+
+
+class _Removed:
+    """`removed.jsonl`: a line for each document that is, or shares words with, a text that models are evaluated on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> "_Removed":
+        with disk_errors(self.folder):
+            self.stream = (self.folder / REMOVED).open("w", encoding="utf-8")
+        return self
+
+    def note(self, left_out: LeftOut, source: str, text: str) -> None:
+        if left_out.dataset is None:
+            return
+        line = {**left_out._asdict(), "input": source, "text": text[:SHOWN_CHARACTERS]}
+        with disk_errors(self.folder):
+            self.stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        with suppress(OSError) if error_type is not None else disk_errors(self.folder):
+            self.stream.close()
 
 
 class _Part:
