@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 
 from revocab.alignment import Problem, Settings, align, methods, needs_vectors, report
-from revocab.artifacts import Origin, Pairs, Pieces, TokenVectors, Vocabulary
+from revocab.artifacts import Boundaries, Origin, Pairs, Pieces, TokenVectors, Vocabulary
 from revocab.errors import DataError, ModelError
 
 OWN_FALLBACK = ("mean", "random", "tokalign_code")  # methods on which the setting has no effect
@@ -22,7 +23,7 @@ def problems(draw, make_problem):
     alone = draw(st.integers(0, len(words) // 2))  # how many either side has alone
     source = list(dict.fromkeys([*words[: len(words) - alone], b"\xe2", b"\x82", b"a", b"b"]))
     source, target = [b"", b"", *source], [b"", *words[alone:], b""]
-    return make_problem(
+    problem = make_problem(
         source,
         target,
         source_roles={"bos": 0, "eos": 1},
@@ -32,6 +33,18 @@ def problems(draw, make_problem):
         source_counts=generator.integers(3, 30, size=len(source)),
         target_counts=generator.integers(3, 30, size=len(target)),
     )
+    starts, ends = (sparse.csr_matrix(generator.poisson(0.3, problem.shape) * in_text(problem)) for _ in range(2))
+    return replace(
+        problem,
+        boundaries=Boundaries(starts=starts, ends=ends, target_tokens=99, documents=1, documents_left_out=0),
+        source_counts=problem.source_vectors.counts,
+        target_counts=problem.target_vectors.counts,
+    )
+
+
+def in_text(problem):
+    """(T, S): whether both tokens stand for text."""
+    return ~problem.target.special[:, None] & ~problem.source.special[None, :]
 
 
 def align_if_possible(problem, chosen):
@@ -82,6 +95,24 @@ def test_w_is_row_stochastic_and_its_counts_add_up(make_problem, method, data):
         assert (alignment.origin[exact.target_ids] == Origin.EXACT).all()
 
 
+@pytest.mark.parametrize("method", methods())
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_in_context_every_table_has_rows_that_sum_to_one(make_problem, method, data):
+    problem = data.draw(problems(make_problem))
+    share, strength = data.draw(st.floats(0, 1)), data.draw(st.floats(0, 2))
+    plain = align_if_possible(problem, Settings(method=method))
+    if plain is None:
+        return
+    alignment = align(problem, Settings(method=method, boundary_share=share, frequency_shift=strength))
+    for name in ("input", "output", "tied"):
+        table = alignment.for_table(name)
+        np.testing.assert_allclose(table.row_sums(), 1.0, atol=1e-4)
+        assert np.isfinite(table.apply(np.eye(problem.shape[1], dtype=np.float32))).all()
+        assert (table.weights.toarray() >= (1 - share) * plain.weights.toarray() - 1e-5).all()
+    np.testing.assert_array_equal(alignment.origin, plain.origin)
+
+
 def renumber(problem, source_order, target_order):
     """The same problem with other ids: new token i is old token order[i]."""
     new_source, new_target = np.argsort(source_order), np.argsort(target_order)
@@ -112,6 +143,13 @@ def renumber(problem, source_order, target_order):
         pieces=Pieces(ids=np.concatenate(pieces), offsets=np.cumsum([0, *map(len, pieces)])),
         source_vectors=vectors(problem.source_vectors, source_order),
         target_vectors=vectors(problem.target_vectors, target_order),
+        boundaries=replace(
+            problem.boundaries,
+            starts=problem.boundaries.starts[target_order][:, source_order],
+            ends=problem.boundaries.ends[target_order][:, source_order],
+        ),
+        source_counts=problem.source_counts[source_order],
+        target_counts=problem.target_counts[target_order],
     )
 
 
@@ -123,11 +161,19 @@ def test_other_ids_for_the_same_tokens_permute_w(make_problem, method, data):
     assume(num_frequent_pairs(problem) >= 5)  # fewer leave the rotation undetermined, and cosines tied
     generator = np.random.default_rng(data.draw(st.integers(0, 99)))
     source_order, target_order = (generator.permutation(size) for size in problem.shape[::-1])
-    chosen = Settings(method=method, pivot_count=4, top_k=3)
+    chosen = Settings(
+        method=method,
+        pivot_count=4,
+        top_k=3,
+        boundary_share=data.draw(st.sampled_from([0.0, 0.5])),
+        frequency_shift=data.draw(st.sampled_from([0.0, 1.0])),
+    )
     plain = align(problem, chosen)
     renumbered = align(renumber(problem, source_order, target_order), chosen)
-    expected = plain.weights.toarray()[target_order][:, source_order]
-    np.testing.assert_allclose(renumbered.weights.toarray(), expected, atol=1e-4)
+    every_token = np.eye(problem.shape[1], dtype=np.float32)
+    for table in ("input", "output", "tied"):
+        expected = plain.for_table(table).apply(every_token)[target_order][:, source_order]
+        np.testing.assert_allclose(renumbered.for_table(table).apply(every_token), expected, atol=1e-4)
     np.testing.assert_array_equal(renumbered.origin, plain.origin[target_order])
     assert renumbered.report.get("heldout") == plain.report.get("heldout")
 
