@@ -256,6 +256,11 @@ def test_align_reports_every_token(command, tmp_path):
     report = read(folder / "alignment_report.json")
     assert report["exact"] + report["aligned"] + report["fallback"] + report["zero_initialised"] == 6144
     assert "coverage" in out
+    (folder,) = jobs(tmp_path / "outputs" / "align")
+    corpus = read(folder / "corpus.json")
+    (source,) = corpus["sources"]
+    assert corpus["counts"] == source["counts"]
+    assert len(source["files"][0]["sha256"]) == 64
 
 
 @pytest.mark.parametrize(

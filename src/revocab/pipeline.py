@@ -39,8 +39,7 @@ def align(config: Config, job: JobFolder, labels: dict[str, Any], resolved: dict
     upstream = Upstream(config)
     if config.tokenization.part is not None:
         return make_part(upstream, config.tokenization.part, config.tokenization.parts, job)
-    report = {**upstream.alignment_report, **upstream.terms_report}
-    write_json(job.path / "alignment_report.json", report)
+    report = write_reports(upstream, job)
     job.write_status("completed")
     for key in ("target_tokens", "exact", "aligned", "fallback", "zero_initialised"):
         log.info("%-18s %8d", key.replace("_", " "), report[key])
@@ -50,6 +49,14 @@ def align(config: Config, job: JobFolder, labels: dict[str, Any], resolved: dict
             log.info("%-18s %8.3f", name, report[key])
     log.info("report: %s", job.path / "alignment_report.json")
     return float(report["coverage"])
+
+
+def write_reports(upstream: Upstream, job: JobFolder) -> dict[str, Any]:
+    """Leave `corpus.json` and `alignment_report.json`; returns the latter."""
+    write_json(job.path / "corpus.json", upstream.corpus_report)
+    report = {**upstream.alignment_report, **upstream.terms_report}
+    write_json(job.path / "alignment_report.json", report)
+    return report
 
 
 def make_part(upstream: Upstream, part: int, parts: int, job: JobFolder) -> float:
@@ -236,8 +243,7 @@ class Adaptation:
     def run(self) -> dict[str, Any]:
         """Returns summary.json."""
         _ = self.upstream.questions  # read first: a task that cannot be read shows before hours of work, not after
-        report = {**self.upstream.alignment_report, **self.upstream.terms_report}
-        write_json(self.job.path / "alignment_report.json", report)
+        report = write_reports(self.upstream, self.job)
         vocab = self.config.vocab
         model = self.initialised_model()
         if vocab.enabled:

@@ -164,6 +164,12 @@ class Upstream:
     def corpus(self) -> Corpus:
         return Corpus.load(self.corpus_folder)
 
+    @property
+    def corpus_report(self) -> dict[str, Any]:
+        """What was read and what of it was left out; `removed.jsonl` in the folder lists what evaluation forbids."""
+        sources = json.loads((self.corpus_folder / "sources.json").read_text(encoding="utf-8"))
+        return {"folder": str(self.corpus_folder), "counts": dict(self.corpus.counts), "sources": sources}
+
     def _reserved(self, inputs: list[str]) -> dict[str, dict[str, Any]]:
         """What the corpus must not hold, by data set: settings of `_evaluation_documents`.
 

@@ -15,9 +15,11 @@ LINE = b'{"text": "heart"}\n'
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("owner/name:train", ("owner/name", None, "train")),
-        ("qiaojin/PubMedQA:pqa_labeled:train", ("qiaojin/PubMedQA", "pqa_labeled", "train")),
-        ("allenai/c4:en.noblocklist:validation", ("allenai/c4", "en.noblocklist", "validation")),
+        ("owner/name:train", ("owner/name", None, None, "train")),
+        ("qiaojin/PubMedQA:pqa_labeled:train", ("qiaojin/PubMedQA", None, "pqa_labeled", "train")),
+        ("owner/name@v1.0:cfg:train", ("owner/name", "v1.0", "cfg", "train")),
+        ("owner/name@refs/convert/parquet:train", ("owner/name", "refs/convert/parquet", None, "train")),
+        ("allenai/c4:en.noblocklist:validation", ("allenai/c4", None, "en.noblocklist", "validation")),
     ],
 )
 def test_hub_specs_are_recognised_and_written_back(text, parts):

@@ -6,14 +6,12 @@ import random
 from collections import Counter
 from pathlib import Path
 
-import datasets
 import pyarrow.parquet
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from revocab.corpus import reading
 from revocab.corpus.reading import read_documents, read_rows
 from revocab.errors import DataError
 
@@ -202,35 +200,3 @@ def test_a_damaged_parquet_file_is_one_line(tmp_path, damage):
     with pytest.raises(DataError, match=r"a\.parquet is damaged") as caught:
         list(read_documents([str(path)]))
     assert "\n" not in str(caught.value)
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    """A Hub of one data set; records how it is asked."""
-    asked = []
-
-    def load_dataset(name, config, *, split, streaming):
-        asked.append((name, config, split, streaming))
-        if name != "owner/name":
-            raise datasets.exceptions.DatasetNotFoundError(f"Dataset '{name}' doesn't exist\non the Hub")
-        return datasets.Dataset.from_list([{"abstract": "one"}, {"abstract": None}, {"abstract": "two"}])
-
-    monkeypatch.setattr(reading, "hub_reachable", lambda: True)
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    return asked
-
-
-def test_a_hub_data_set_is_streamed(hub):
-    counts = Counter()
-    assert list(read_documents(["owner/name:cfg:train"], text_field="abstract", counts=counts)) == ["one", "two"]
-    assert hub == [("owner/name", "cfg", "train", True)]
-    assert counts["malformed"] == 1
-
-
-def test_a_hub_data_set_that_fails_is_one_line_that_names_the_way_without(hub, monkeypatch):
-    with pytest.raises(DataError, match=r"doesn't exist on the Hub.*corpus\.inputs=\[") as caught:
-        list(read_documents(["owner/other:train"]))
-    assert "\n" not in str(caught.value)
-    monkeypatch.setattr(reading, "hub_reachable", lambda: False)
-    with pytest.raises(DataError, match=r"cannot be reached.*corpus\.inputs=\["):
-        list(read_documents(["owner/name:train"]))

@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from revocab.corpus.filtering import DIGEST_BYTES, Filter, LeftOut
-from revocab.corpus.inputs import resolve_inputs
+from revocab.corpus.hub import files_of
+from revocab.corpus.inputs import HubSpec, fingerprint, resolve_inputs
 from revocab.corpus.mixing import in_proportion, one_after_another
 from revocab.corpus.reading import read_documents
 from revocab.errors import ConfigError, DataError
@@ -46,8 +47,10 @@ def build_corpus(
     overlap_words: int = 0,
     evaluated: Mapping[str, Iterable[str]] | None = None,
 ) -> dict[str, int]:
-    """Write `train.text`, `train.offsets.npy`, the same for `heldout`, and `counts.json`, for `Corpus.load`; also
-    `sources.json` (the counts of each input) and `removed.jsonl` (documents too close to evaluation texts).
+    """Write `train.text`, `train.offsets.npy`, the same for `heldout`, and `counts.json`, for `Corpus.load`.
+
+    Also `sources.json` (for each input what identifies it, and its counts) and `removed.jsonl` (documents too close to
+    evaluation texts).
 
     A document goes, in this order: lines shorter than `min_line_length` are dropped; it is left out if nothing remains
     (`too_short`), if it is one of the `evaluated` texts (`excluded`), if its text was seen before (`duplicates`), if it
@@ -127,7 +130,7 @@ def build_corpus(
     _refuse_empty(total, budget)
     with disk_errors(folder):
         write_json(folder / "counts.json", total)
-        by_input = [{"input": name, "counts": counts} for name, counts in zip(inputs, counters, strict=True)]
+        by_input = [{**_facts(name), "counts": counts} for name, counts in zip(inputs, counters, strict=True)]
         write_json(folder / "sources.json", by_input)
     return total
 
@@ -153,6 +156,16 @@ def _documents(
     yield from in_proportion(streams, weights, taken)
     shares = ", ".join(f"{name} {size} bytes" for name, size in zip(inputs, taken, strict=True))
     log.info("The mixture ends where its first input does (%s).", shares)
+
+
+def _facts(name: str) -> dict[str, Any]:
+    """What identifies an input: hashes of its files, or the revision of a Hub data set and what its card says."""
+    found: dict[str, Any] = {"input": name, "licence": None}
+    (first, *_) = resolve_inputs([name])
+    if isinstance(first, HubSpec):
+        files = files_of(first, "corpus.inputs")
+        return found | {"licence": files.licence, "revision": files.revision, "files": list(files.names)}
+    return found | {"files": fingerprint([name])}
 
 
 def drop_short_lines(text: str, min_length: int) -> str:

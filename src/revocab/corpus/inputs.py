@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,14 +29,15 @@ SNIFF_BYTES = 1 << 16
 HASH_BLOCK_BYTES = 1 << 20
 
 _NAME = r"[A-Za-z0-9][\w.-]*"
-_HUB_SPEC = re.compile(rf"({_NAME}/{_NAME})(?::([\w.+-]+))?:([\w.+-]+)")
+_HUB_SPEC = re.compile(rf"({_NAME}/{_NAME})(?:@([\w./-]+))?(?::([\w.+-]+))?:([\w.+-]+)")
 
 
 @dataclass(frozen=True)
 class HubSpec:
-    """A split of a data set on the Hub, written `owner/name:split` or `owner/name:config:split`."""
+    """A split of a data set on the Hub, written `owner/name[@revision][:config]:split`."""
 
     repository: str
+    revision: str | None  # branch, tag or commit; None: the newest
     config: str | None
     split: str
 
@@ -46,7 +48,8 @@ class HubSpec:
         return cls(*match.groups()) if match else None
 
     def __str__(self) -> str:
-        return ":".join(part for part in (self.repository, self.config, self.split) if part)
+        repository = f"{self.repository}@{self.revision}" if self.revision else self.repository
+        return ":".join(part for part in (repository, self.config, self.split) if part)
 
 
 def resolve_inputs(inputs: Sequence[str]) -> list[Path | HubSpec]:
@@ -72,7 +75,7 @@ def fingerprint(inputs: Sequence[str]) -> list[dict[str, str | int]]:
         disk; per Hub data set `hub`, its spec.
     """
     return [
-        {"hub": name} if isinstance(source, HubSpec) else {"name": name, **_digest(source)}
+        {"hub": name} if isinstance(source, HubSpec) else {"name": name, **_digest(source, source.stat().st_mtime_ns)}
         for name, source in _named_sources(inputs)
     ]
 
@@ -153,7 +156,9 @@ def _checked(path: Path) -> Path:
     return path
 
 
-def _digest(path: Path) -> dict[str, str | int]:
+@cache
+def _digest(path: Path, modified_ns: int) -> dict[str, str | int]:
+    """Of the file as it was then, read once per process."""
     digest = hashlib.sha256()
     size = path.stat().st_size
     with path.open("rb") as stream, bar(f"hashing {path.name}", total=size, unit="B") as progress:

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from revocab.corpus import hub
 from revocab.corpus.fields import TextField
 from revocab.corpus.inputs import PARQUET, HubSpec, open_binary, resolve_inputs
 from revocab.corpus.parquet import columns_of, parquet_rows
 from revocab.errors import DataError
-from revocab.runtime.hub import hub_reachable, why_unreachable
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def _documents_of(source: Path | HubSpec, text_field: str | None, counts: Counte
 def _rows(source: Path | HubSpec, key: str, field: TextField | None = None) -> Iterator[Any]:
     """Rows with all of their fields, or at least with the one that is the text."""
     if isinstance(source, HubSpec):
-        return _hub_rows(source, key)
+        return _hub_rows(source, key, field)
     if source.name.endswith(PARQUET):
         return parquet_rows(source, field.among(columns_of(source)) if field else None)
     return _json_rows(source)
@@ -170,16 +170,10 @@ def _lines(stream: BinaryIO) -> Iterator[bytes]:
     yield from stream
 
 
-def _hub_rows(spec: HubSpec, key: str) -> Iterator[Any]:
-    """Rows as they stream in, so that a corpus of any size needs no disk."""
-    without = f"Without it, name a local file: {key}=[my_file.jsonl]."
-    if not hub_reachable():
-        said = f"{key}: {spec} is a Hub data set and the Hub cannot be reached. {without}"
-        raise DataError(said) from why_unreachable()
-    from datasets import load_dataset
-
-    try:
-        yield from load_dataset(spec.repository, spec.config, split=spec.split, streaming=True)
-    except Exception as error:  # network, unknown name, unknown split, a script: each its own type in each version
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(f"{spec} cannot be read from the Hub: {reason} {without}") from error
+def _hub_rows(spec: HubSpec, key: str, field: TextField | None) -> Iterator[Any]:
+    files = hub.files_of(spec, key)
+    if not files.read_here:
+        yield from hub.stream_rows(spec, files)
+        return
+    for name in files.names:
+        yield from _rows(hub.download(spec, files, name), key, field)
