@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
-from revocab import identity, schema
+from revocab import identity, pipeline, schema
 from revocab.cli import check_groups, group_key, name_sweep, overrides_first, to_typed
 from revocab.errors import ConfigError
 
@@ -69,6 +69,40 @@ TABLE = {
     },
     "best": {"lr_stage1": 2e-3, "lr_stage2": 2e-4, "stage2_use_lora": False, "similarity_threshold": None},
 }  # fmt: skip
+
+
+LORA_OPTIONS = {  # what each option of the group says of stage 2: LoRA, what is trained, the tables' own learning rate
+    "full": (False, "body", None, "full"),
+    "r64": (True, "body", None, "lora"),
+    "r64_tables": (True, "body_and_tables", 2e-4, "lora_tables"),
+    "first_last": (False, "first_last", None, "first_last"),
+}
+
+
+@pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "lora"])
+def test_the_options_of_stage_2(option):
+    vocab = typed(f"lora={option}").vocab
+    found = (vocab.stage2_use_lora, vocab.stage2_train.value, vocab.lr_tables, pipeline.stage2_kind(vocab))
+    assert found == LORA_OPTIONS[option]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["lora=full", "vocab.stage2_train=body_and_tables"], r"vocab\.stage2_train must be body or .*lora=r64_tables"),
+        (["lora=r64", "vocab.stage2_train=first_last"], r"vocab\.stage2_train must be body or .* got 'first_last'"),
+        (["lora=r64", "vocab.lr_tables=1e-4"], r"vocab\.lr_tables must be null: the tables are frozen, got 0\.0001"),
+        (["lora=r64_tables", "vocab.lr_tables=-1"], r"vocab\.lr_tables must be above 0 and below 1"),
+        (
+            ["vocab.stage2_optimizer=sgd"],
+            r"vocab\.stage2_optimizer must be one of adamw_torch, .*adamw_8bit, got 'sgd'",
+        ),
+        (["trainer=fsdp", "vocab.stage2_optimizer=adamw_8bit"], r"must be adamw_torch or .* with trainer=fsdp"),
+    ],
+)
+def test_stages_that_contradict_themselves(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        typed(*overrides)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -415,7 +415,7 @@ class AnswerScore:
 class StageRecord:
     """What a stage of training did, in the terms of summary.json."""
 
-    kind: str  # tables | full | lora
+    kind: str  # tables | full | lora | lora_tables | first_last
     steps: int  # optimiser steps
     tokens: int
     seconds: float

@@ -31,6 +31,7 @@ TABLE_SETTINGS = (
     "vocab.batch_size",
     "vocab.train_start_idx_stage2",
     "vocab.stage2_use_lora",
+    "vocab.stage2_train",
     "vocab.shuffle",
     "vocab.bf16",
     "seed",

@@ -23,7 +23,7 @@ from revocab.runtime.files import disk_errors, write_json, write_text
 from revocab.runtime.hardware import device_name, package_versions
 from revocab.runtime.job import JobFolder, read_json
 from revocab.runtime.retry import Retries, StageOutOfMemoryError, is_out_of_memory, smaller_batch
-from revocab.schema import Baseline, Config
+from revocab.schema import Baseline, Config, Stage2Train, VocabConfig
 from revocab.upstream import Upstream
 
 log = logging.getLogger(__name__)
@@ -214,6 +214,14 @@ def final_bpb(summary: Mapping[str, Any]) -> float:
     return float(sets[0]["final"]) if sets and sets[0].get("final") is not None else math.nan
 
 
+def stage2_kind(vocab: VocabConfig) -> training.Kind:
+    if vocab.stage2_train is Stage2Train.first_last:
+        return "first_last"
+    if not vocab.stage2_use_lora:
+        return "full"
+    return "lora_tables" if vocab.stage2_train is Stage2Train.body_and_tables else "lora"
+
+
 def bytes_per_token(tokens: TokenizedCorpus) -> float:
     """Of the training corpus, the marks between documents counted as tokens: what a step reads, in bytes."""
     return tokens.text_bytes / len(tokens.tokens)
@@ -242,15 +250,15 @@ class Adaptation:
 
     def run(self) -> dict[str, Any]:
         """Returns summary.json."""
-        _ = self.upstream.questions  # read first: a task that cannot be read shows before hours of work, not after
+        training.require_optimizer(self.config.vocab.stage2_optimizer)  # first: before hours of work, not after
+        _ = self.upstream.questions  # so are the questions of a task that cannot be read
         report = write_reports(self.upstream, self.job)
         vocab = self.config.vocab
         model = self.initialised_model()
         if vocab.enabled:
             model = self.train(model, self.stage("stage1", "tables", vocab.stage1_steps, vocab.lr_stage1))
             self.note("stage1", self.upstream.score(model, self.upstream.target_tokenizer))
-            kind: training.Kind = "lora" if vocab.stage2_use_lora else "full"
-            model = self.train(model, self.stage("stage2", kind, vocab.stage2_steps, vocab.lr_stage2))
+            model = self.train(model, self.stage2("stage2"))
             self.note("final", self.upstream.score(model, self.upstream.target_tokenizer))
         self.note_answers("final", self.upstream.answer(model, self.upstream.target_tokenizer))
         if self.config.save_model:
@@ -326,6 +334,7 @@ class Adaptation:
             kind=kind,
             steps=max(1, round(nominal_steps * self.config.scale.step_factor)),
             learning_rate=learning_rate,
+            table_learning_rate=None,
             batch_size=self.batch[0],
             gradient_accumulation=self.batch[1],
             max_seq_length=vocab.max_seq_length,
@@ -333,21 +342,26 @@ class Adaptation:
             weight_decay=vocab.weight_decay,
             gradient_clip=vocab.gradient_clip,
             bf16=vocab.bf16,
-            optimizer=vocab.stage2_optimizer,
+            optimizer="adamw_torch",
             shuffle=vocab.shuffle,
             seed=seeds.derive(self.config.seed, name),
             start_document=self.offset() if name == "stage2" else 0,
-            lora=self.lora() if kind == "lora" else None,
+            lora=self.lora() if kind in ("lora", "lora_tables") else None,
             checkpoint_every=trainer.checkpoint_every_steps,
             gradient_checkpointing=vocab.gradient_checkpointing,
             log_every=trainer.log_every_steps,
         )
 
+    def stage2(self, name: str) -> training.StageSettings:
+        """Stage 2, or what is trained like it."""
+        vocab = self.config.vocab
+        settings = self.stage(name, stage2_kind(vocab), vocab.stage2_steps, vocab.lr_stage2)
+        return replace(settings, table_learning_rate=vocab.lr_tables, optimizer=vocab.stage2_optimizer)
+
     def source_cpt(self) -> training.StageSettings:
         """As stage 2, from the corpus's first document on, for the bytes of both stages."""
         vocab, factor = self.config.vocab, self.config.scale.step_factor
-        kind: training.Kind = "lora" if vocab.stage2_use_lora else "full"
-        settings = self.stage("source_cpt", kind, 1, vocab.lr_stage2)
+        settings = self.stage2("source_cpt")
         steps = sum(max(1, round(nominal * factor)) for nominal in (vocab.stage1_steps, vocab.stage2_steps))
         ratio = bytes_per_token(self.upstream.target_tokens) / bytes_per_token(self.upstream.source_tokens)
         return replace(settings, steps=max(1, round(steps * ratio)))

@@ -72,6 +72,12 @@ class Baseline(Enum):
     source_cpt = "source_cpt"
 
 
+class Stage2Train(Enum):
+    body = "body"  # in full together with the tables; by LoRA with the tables frozen
+    body_and_tables = "body_and_tables"  # by LoRA, while the tables go on training
+    first_last = "first_last"  # the tables and the first and the last layer, without LoRA
+
+
 class LoggerKind(Enum):
     wandb_offline = "wandb_offline"
     wandb = "wandb"
@@ -288,7 +294,9 @@ class VocabConfig:
     offset_corpus_documents: int = 5_000_000  # documents of the corpus that the offset was written for
     shuffle: bool = MISSING
     stage2_use_lora: bool = MISSING
-    stage2_optimizer: str = "adamw_torch"
+    stage2_train: Stage2Train = Stage2Train.body  # what stage 2 trains, beside the choice of LoRA
+    lr_tables: float | None = None  # peak for the embedding tables in stage 2; null: as lr_stage2
+    stage2_optimizer: str = "adamw_torch"  # adamw_torch | adamw_torch_fused | adamw_8bit; stage 1 has adamw_torch
     lora_r: int = 64
     lora_alpha: int = 16
     lora_dropout: float = 0.1
@@ -308,16 +316,20 @@ class VocabConfig:
         at_least(self, "vocab", 0, "train_start_idx_stage2", "probe_steps", "weight_decay")
         at_least(self, "vocab", 1, "lora_alpha", "offset_corpus_documents")
         share(self, "vocab", "warmup_share", "lora_dropout")
-        for name in ("lr_stage1", "lr_stage2", "probe_lr"):
+        for name in ("lr_stage1", "lr_stage2", "lr_tables", "probe_lr"):
             value = getattr(self, name)
-            require(0 < value < 1, f"vocab.{name}", value, "above 0 and below 1", f"Example: vocab.{name}=6.4e-4")
+            require(
+                value is None or 0 < value < 1,
+                f"vocab.{name}",
+                value,
+                "above 0 and below 1",
+                f"Example: vocab.{name}=6.4e-4",
+            )
         require(self.gradient_clip > 0, "vocab.gradient_clip", self.gradient_clip, "above 0")
-        require(
-            self.stage2_optimizer == "adamw_torch",
-            "vocab.stage2_optimizer",
-            self.stage2_optimizer,
-            "adamw_torch",
-        )
+        optimizers = ("adamw_torch", "adamw_torch_fused", "adamw_8bit")
+        expected = f"one of {', '.join(optimizers)}"
+        require(self.stage2_optimizer in optimizers, "vocab.stage2_optimizer", self.stage2_optimizer, expected)
+        self._check_stage2()
         names = self.lora_target_modules
         names = names.split(",") if isinstance(names, str) else names
         require(
@@ -328,6 +340,17 @@ class VocabConfig:
             "Example: vocab.lora_target_modules=[q_proj,v_proj]",
         )
         self.lora_target_modules = [name.strip() for name in names]
+
+    def _check_stage2(self) -> None:
+        what, lora = self.stage2_train, self.stage2_use_lora
+        suits = {Stage2Train.body: True, Stage2Train.body_and_tables: lora, Stage2Train.first_last: not lora}[what]
+        expected = "body or body_and_tables with LoRA, body or first_last without"
+        require(suits, "vocab.stage2_train", what.value, expected, "lora=r64_tables and lora=first_last choose both.")
+        frozen = lora and what is Stage2Train.body
+        hint = "lora=r64_tables trains them too."
+        require(
+            not frozen or self.lr_tables is None, "vocab.lr_tables", self.lr_tables, "null: the tables are frozen", hint
+        )
 
 
 @dataclass
@@ -451,6 +474,10 @@ class Config:
         expected = f"one of {fitting}: devices share the {accumulation} micro-batches of a step"
         hint = "Or change vocab.gradient_accumulation (and vocab.batch_size, to keep the sequences of a step)."
         require(accumulation % devices == 0, "trainer.devices", devices, expected, hint)
+        sharded = self.trainer.strategy is Strategy.fsdp and self.vocab.stage2_optimizer == "adamw_8bit"
+        hint = "bitsandbytes knows no parts of a matrix. Or choose trainer=ddp."
+        expected = "adamw_torch or adamw_torch_fused with trainer=fsdp"
+        require(not sharded, "vocab.stage2_optimizer", self.vocab.stage2_optimizer, expected, hint)
         trained = self.vocab.enabled or self.baseline is Baseline.none
         require(trained, "baseline", self.baseline.value, "none where vocab.enabled is false", "No stage: no bytes.")
 

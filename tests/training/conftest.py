@@ -35,6 +35,7 @@ DEFAULTS: dict[str, Any] = {
     "kind": "tables",
     "steps": 6,
     "learning_rate": 1e-2,
+    "table_learning_rate": None,
     "batch_size": 2,
     "gradient_accumulation": 1,
     "max_seq_length": 8,
@@ -54,10 +55,10 @@ DEFAULTS: dict[str, Any] = {
 LORA = LoraSettings(r=2, alpha=4, dropout=0.2, target_modules=("all-linear",))
 
 
-def model_of(family: str = "Llama", *, tied: bool = False, rows: int = VOCABULARY) -> Any:
+def model_of(family: str = "Llama", *, tied: bool = False, rows: int = VOCABULARY, layers: int = 2) -> Any:
     suffix = "TextConfig" if family == "Gemma3" else "Config"
     config = getattr(transformers, family + suffix)(
-        vocab_size=rows, tie_word_embeddings=tied, **SHAPE, **FAMILIES[family]
+        vocab_size=rows, tie_word_embeddings=tied, **(SHAPE | {"num_hidden_layers": layers}), **FAMILIES[family]
     )
     with torch.random.fork_rng():
         torch.manual_seed(7)
@@ -95,7 +96,12 @@ def corpus() -> TokenizedCorpus:
 
 @pytest.fixture
 def settings() -> Callable[..., StageSettings]:
-    return lambda **changes: StageSettings(**(DEFAULTS | changes))
+    def make(**changes: Any) -> StageSettings:
+        """The defaults with changes; kinds of LoRA get adapters if no others are given."""
+        usual = {"lora": LORA} if changes.get("kind") in ("lora", "lora_tables") and "lora" not in changes else {}
+        return StageSettings(**(DEFAULTS | usual | changes))
+
+    return make
 
 
 @pytest.fixture

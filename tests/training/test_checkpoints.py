@@ -1,5 +1,6 @@
 """Stages that are stopped at any step end bit-identical to stages that were not; finished ones are read back."""
 
+import functools
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ import torch
 from revocab.errors import ResourceError
 from revocab.training import Hardware, LoraSettings, StageSettings, resumed_from, train_stage
 from revocab.training.metrics import StageMetrics
+from revocab.training.settings import KINDS
 
 
 class StoppedError(Exception):
@@ -59,16 +61,16 @@ def same_record(one, other) -> bool:
     return all(value == other.as_dict()[key] for key, value in one.as_dict().items() if key not in measured)
 
 
-@pytest.mark.parametrize(("kind", "num_workers"), [("tables", 0), ("full", 0), ("lora", 0), ("lora", 1)])
-def test_resume_is_bit_identical(kind, num_workers, make_model, corpus, settings, lora, stop_at, tmp_path):
+@pytest.mark.parametrize(("kind", "num_workers"), [*((kind, 0) for kind in KINDS), ("lora", 1)])
+def test_resume_is_bit_identical(kind, num_workers, make_model, corpus, settings, stop_at, tmp_path):
     """Dropout, shuffling over more than one pass, accumulation, and stops at a step with and without checkpoint."""
     hardware = Hardware(accelerator="cpu", devices=1, strategy="auto", num_workers=num_workers)
     chosen = settings(
         kind=kind,
-        lora=lora if kind == "lora" else None,
         steps=13,
         gradient_accumulation=2,
         checkpoint_every=3,
+        table_learning_rate=None if kind == "lora" else 3e-2,
         start_document=7,
     )
     whole, record = run(tmp_path / "whole", make_model(), corpus, chosen, hardware)
@@ -84,6 +86,22 @@ def test_resume_is_bit_identical(kind, num_workers, make_model, corpus, settings
     assert same_record(record, resumed_record)
     assert resumed_from(tmp_path / "parts" / "stage1") == [3, 6, 9]
     assert resumed_from(tmp_path / "whole" / "stage1") == []
+
+
+@pytest.mark.parametrize("optimizer", ["adamw_torch_fused", "adamw_8bit"])
+def test_resume_is_bit_identical_with_other_optimisers(optimizer, make_model, corpus, settings, cpu, stop_at, tmp_path):
+    if optimizer == "adamw_8bit":
+        pytest.importorskip("bitsandbytes")
+    model = functools.partial(make_model, rows=512)  # tables of 4,096 values: enough for 8 bits
+    chosen = settings(kind="lora_tables", optimizer=optimizer, checkpoint_every=3)
+    whole, _ = run(tmp_path / "whole", model(), corpus, chosen, cpu)
+    stop_at(5)
+    with pytest.raises(StoppedError):
+        run(tmp_path / "parts", model(), corpus, chosen, cpu)
+    stop_at(None)
+    resumed, _ = run(tmp_path / "parts", model(), corpus, chosen, cpu)
+    assert equal(whole, resumed)
+    assert lines_of(tmp_path / "whole") == lines_of(tmp_path / "parts")
 
 
 KILLED = """
@@ -108,7 +126,7 @@ train_stage(helpers["model_of"](), corpus, settings, cpu,
 """
 
 
-def test_kill_9_and_resume_in_another_process(make_model, corpus, settings, cpu, lora, tmp_path):
+def test_kill_9_and_resume_in_another_process(make_model, corpus, settings, cpu, tmp_path):
     conftest = Path(__file__).with_name("conftest.py")
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, str(conftest), str(tmp_path / "parts")],
@@ -117,7 +135,7 @@ def test_kill_9_and_resume_in_another_process(make_model, corpus, settings, cpu,
         check=False,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    chosen = settings(kind="lora", lora=lora, checkpoint_every=2)
+    chosen = settings(kind="lora", checkpoint_every=2)
     resumed, _ = run(tmp_path / "parts", make_model(), corpus, chosen, cpu)
     whole, _ = run(tmp_path / "whole", make_model(), corpus, chosen, cpu)
     assert equal(whole, resumed)
@@ -160,9 +178,9 @@ def test_stop_before_the_first_checkpoint_starts_anew(make_model, corpus, settin
 
 
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("kind", ["tables", "full", "lora"])
-def test_finished_stage_is_read_back(kind, tied, make_model, corpus, settings, cpu, lora, tmp_path, monkeypatch):
-    chosen = settings(kind=kind, lora=lora if kind == "lora" else None, checkpoint_every=2)
+@pytest.mark.parametrize("kind", KINDS)
+def test_finished_stage_is_read_back(kind, tied, make_model, corpus, settings, cpu, tmp_path, monkeypatch):
+    chosen = settings(kind=kind, checkpoint_every=2)
     trained, record = run(tmp_path, make_model(tied=tied), corpus, chosen, cpu)
     assert {path.name for path in (tmp_path / "stage1").iterdir()} == {
         "stage.json",

@@ -63,13 +63,15 @@ SLOW = pytest.mark.slow  # a process imports for seconds before it trains for a 
         pytest.param("fsdp", "tables", False, marks=SLOW),
         pytest.param("fsdp", "tables", True, marks=SLOW),
         pytest.param("fsdp", "lora", True, marks=SLOW),
+        pytest.param("ddp", "lora_tables", True, marks=SLOW),
+        pytest.param("fsdp", "lora_tables", True, marks=SLOW),
+        pytest.param("fsdp", "first_last", False, marks=SLOW),
     ],
 )
-def test_two_processes_train_as_one_does(strategy, kind, tied, make_model, corpus, settings, lora, tmp_path):
+def test_two_processes_train_as_one_does(strategy, kind, tied, make_model, corpus, settings, tmp_path):
     """With dropout, accumulation, clipping, and more than one pass over the data."""
-    chosen = settings(
-        kind=kind, lora=lora if kind == "lora" else None, gradient_accumulation=4, steps=8, gradient_clip=0.5
-    )
+    rate = None if kind == "lora" else 3e-2
+    chosen = settings(kind=kind, table_learning_rate=rate, gradient_accumulation=4, steps=8, gradient_clip=0.5)
     one, record = run(tmp_path / "one", make_model(tied=tied), corpus, chosen, ONE)
     model = make_model(tied=tied)
     two, other = run(tmp_path / "two", model, corpus, chosen, TWO[strategy])

@@ -15,8 +15,10 @@ from revocab.errors import ConfigError
         ({"batch_size": 0}, r"vocab\.batch_size must be at least 1"),
         ({"max_seq_length": 1}, r"vocab\.max_seq_length must be at least 2"),
         ({"warmup_share": 1.0}, r"vocab\.warmup_share must be in \[0, 1\)"),
-        ({"kind": "heads"}, "must be tables or full or lora"),
-        ({"kind": "lora"}, r"vocab\.stage2_use_lora"),
+        ({"kind": "heads"}, "must be tables or full or lora or lora_tables or first_last"),
+        ({"kind": "lora", "lora": None}, r"vocab\.stage2_use_lora"),
+        ({"kind": "lora_tables", "lora": None}, r"vocab\.stage2_use_lora"),
+        ({"table_learning_rate": -1.0}, r"vocab\.lr_tables must be at least 0"),
         ({"start_document": -1}, r"vocab\.train_start_idx_stage2 must be at least 0"),
     ],
 )

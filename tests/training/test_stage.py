@@ -15,6 +15,7 @@ import torch
 from revocab.errors import ConfigError, ModelError, ResourceError, TrainingError
 from revocab.training import Hardware, train_stage
 from revocab.training.loss import next_token_loss
+from revocab.training.settings import KINDS
 
 
 def state_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -47,14 +48,48 @@ def test_tables_move_and_the_body_does_not(family, tied, make_model, corpus, set
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_lora_moves_the_body_and_not_the_tables(tied, make_model, corpus, settings, cpu, lora):
+def test_lora_moves_the_body_and_not_the_tables(tied, make_model, corpus, settings, cpu):
     model = make_model(tied=tied)
     before = state_of(model)
-    trained, _ = run(model, corpus, settings(kind="lora", lora=lora, name="stage2"), cpu)
+    trained, _ = run(model, corpus, settings(kind="lora", name="stage2"), cpu)
     after = state_of(trained)
     assert list(after) == list(before)
     moved = {name for name in after if not torch.equal(after[name], before[name])}
     assert moved == {name for name in after if "proj" in name}
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_adapters_and_tables_move_together(tied, make_model, corpus, settings, cpu):
+    model = make_model(tied=tied)
+    before = state_of(model)
+    trained, record = run(model, corpus, settings(kind="lora_tables", name="stage2"), cpu)
+    after = state_of(trained)
+    assert list(after) == list(before)
+    moved = {name for name in after if not torch.equal(after[name], before[name])}
+    assert moved == {name for name in after if "norm" not in name}
+    assert (trained.get_output_embeddings().weight is trained.get_input_embeddings().weight) is tied
+    assert record.kind == "lora_tables"
+
+
+def test_first_last_leaves_the_middle_alone(make_model, corpus, settings, cpu):
+    model = make_model(layers=3)
+    before = state_of(model)
+    after = state_of(run(model, corpus, settings(kind="first_last", name="stage2"), cpu)[0])
+    still = {name for name in after if torch.equal(after[name], before[name])}
+    assert still == {name for name in after if "layers.1." in name or name == "model.norm.weight"}
+
+
+def test_the_tables_rate_is_the_tables_alone(make_model, corpus, settings, cpu):
+    """Without gradient to clip and at a rate of 0, tables stand still and all else moves as it would."""
+    chosen = settings(kind="full", table_learning_rate=0.0, steps=1)
+    model = make_model()
+    before = state_of(model)
+    after = state_of(run(model, corpus, chosen, cpu)[0])
+    usual = state_of(run(make_model(), corpus, settings(kind="full", steps=1), cpu)[0])
+    for name, value in after.items():
+        assert torch.equal(
+            value, before[name] if name in ("model.embed_tokens.weight", "lm_head.weight") else usual[name]
+        )
 
 
 def test_full_moves_everything(make_model, corpus, settings, cpu):
@@ -65,11 +100,11 @@ def test_full_moves_everything(make_model, corpus, settings, cpu):
     assert record.trainable_parameters == sum(p.numel() for p in model.parameters())
 
 
-@pytest.mark.parametrize("kind", ["tables", "full", "lora"])
-def test_loss_falls_on_a_corpus_with_structure(kind, make_model, make_corpus, settings, cpu, lora):
+@pytest.mark.parametrize("kind", KINDS)
+def test_loss_falls_on_a_corpus_with_structure(kind, make_model, make_corpus, settings, cpu):
     corpus = make_corpus([16] * 40)
     corpus.tokens[:] = [1, 2, 3, 4] * 160
-    chosen = settings(kind=kind, lora=lora if kind == "lora" else None, steps=40, learning_rate=3e-2, batch_size=4)
+    chosen = settings(kind=kind, steps=40, learning_rate=3e-2, batch_size=4)
     _, record = run(make_model(), corpus, chosen, cpu)
     assert record.loss_last < record.loss_first - (0.02 if kind == "lora" else 0.5)
 
@@ -144,15 +179,15 @@ def test_weight_decay_pulls_rows_that_never_occur(make_model, corpus, settings, 
     torch.testing.assert_close(trained.get_input_embeddings().weight[28].detach(), shrunk)
 
 
-def test_same_seed_same_result_and_the_global_generator_is_left_alone(make_model, corpus, settings, cpu, lora):
-    chosen = settings(kind="lora", lora=lora)
+def test_same_seed_same_result_and_the_global_generator_is_left_alone(make_model, corpus, settings, cpu):
+    chosen = settings(kind="lora")
     torch.manual_seed(1)
     expected = torch.rand(1)
     torch.manual_seed(1)
     first, _ = run(make_model(), corpus, chosen, cpu)
     assert torch.equal(torch.rand(1), expected)
     second, _ = run(make_model(), corpus, chosen, cpu)
-    other, _ = run(make_model(), corpus, settings(kind="lora", lora=lora, seed=6), cpu)
+    other, _ = run(make_model(), corpus, settings(kind="lora", seed=6), cpu)
     assert all(torch.equal(value, state_of(second)[name]) for name, value in state_of(first).items())
     assert not all(torch.equal(value, state_of(other)[name]) for name, value in state_of(first).items())
 
@@ -165,20 +200,19 @@ def test_workers_read_the_same_data(make_model, corpus, settings, cpu):
 
 
 @pytest.mark.parametrize("kind", ["tables", "lora"])
-def test_bf16_computes_and_keeps_float32_weights(kind, make_model, corpus, settings, cpu, lora):
-    chosen = settings(kind=kind, lora=lora if kind == "lora" else None, bf16=True)
+def test_bf16_computes_and_keeps_float32_weights(kind, make_model, corpus, settings, cpu):
+    chosen = settings(kind=kind, bf16=True)
     trained, record = run(make_model(), corpus, chosen, cpu)
     assert {p.dtype for p in trained.parameters()} == {torch.float32}
-    _, exact_record = run(make_model(), corpus, settings(kind=kind, lora=chosen.lora), cpu)
+    _, exact_record = run(make_model(), corpus, settings(kind=kind), cpu)
     assert record.loss_first == pytest.approx(exact_record.loss_first, rel=1e-2)
     assert record.loss_first != exact_record.loss_first
 
 
 @pytest.mark.parametrize("kind", ["tables", "lora"])
-def test_gradient_checkpointing_changes_nothing(kind, make_model, corpus, settings, cpu, lora):
-    lora = lora if kind == "lora" else None
-    plain, _ = run(make_model(), corpus, settings(kind=kind, lora=lora), cpu)
-    saved, _ = run(make_model(), corpus, settings(kind=kind, lora=lora, gradient_checkpointing=True), cpu)
+def test_gradient_checkpointing_changes_nothing(kind, make_model, corpus, settings, cpu):
+    plain, _ = run(make_model(), corpus, settings(kind=kind), cpu)
+    saved, _ = run(make_model(), corpus, settings(kind=kind, gradient_checkpointing=True), cpu)
     for name, value in state_of(plain).items():
         torch.testing.assert_close(state_of(saved)[name], value, rtol=1e-5, atol=1e-6)
 

@@ -5,7 +5,8 @@ their `StageSettings`. A stage that was killed continues from its last checkpoin
 """
 
 from revocab.training.checkpoints import resumed_from
+from revocab.training.optimisation import require_optimizer
 from revocab.training.settings import Hardware, Kind, LoraSettings, StageSettings
 from revocab.training.stage import train_stage
 
-__all__ = ["Hardware", "Kind", "LoraSettings", "StageSettings", "resumed_from", "train_stage"]
+__all__ = ["Hardware", "Kind", "LoraSettings", "StageSettings", "require_optimizer", "resumed_from", "train_stage"]

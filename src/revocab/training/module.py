@@ -50,7 +50,7 @@ class StageModule(pl.LightningModule):
         return loss
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimiser, schedule = self.make_optimiser(self)
+        optimiser, schedule = self.make_optimiser(self.model)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(

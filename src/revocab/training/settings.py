@@ -6,13 +6,13 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from revocab.errors import ConfigError
 
-Kind = Literal["tables", "full", "lora"]
+Kind = Literal["tables", "full", "lora", "lora_tables", "first_last"]
 STRATEGIES = ("ddp", "fsdp")  # of several devices
-KINDS: tuple[Kind, ...] = ("tables", "full", "lora")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 # These change no weight by more than rounding, so a stage may resume with others.
 WITHOUT_EFFECT = ("checkpoint_every", "log_every", "batch_size", "gradient_accumulation")
 
@@ -32,9 +32,10 @@ class StageSettings:
     """One stage of training."""
 
     name: str  # probe | stage1 | stage2 | source_cpt: names metrics and the keys of error messages
-    kind: Kind  # what is trained: both embedding tables | everything | adapters of the body
+    kind: Kind  # what is trained, see trainables.prepare
     steps: int  # optimiser steps
     learning_rate: float  # peak
+    table_learning_rate: float | None  # peak of the embedding tables; None: as all else
     batch_size: int  # sequences of a micro-batch
     gradient_accumulation: int  # micro-batches of an optimiser step, over all devices
     max_seq_length: int  # tokens of a packed sequence
@@ -59,6 +60,7 @@ class StageSettings:
             "vocab.gradient_accumulation": (self.gradient_accumulation, 1),
             "vocab.max_seq_length": (self.max_seq_length, 2),
             self.key("lr"): (self.learning_rate, 0),
+            "vocab.lr_tables": (self.table_learning_rate or 0, 0),
             "vocab.weight_decay": (self.weight_decay, 0),
             "vocab.gradient_clip": (self.gradient_clip, 0),
             "vocab.train_start_idx_stage2": (self.start_document, 0),
@@ -72,7 +74,7 @@ class StageSettings:
             raise ConfigError("vocab.warmup_share", self.warmup_share, "in [0, 1)")
         if self.kind not in KINDS:
             raise ConfigError("kind", self.kind, " or ".join(KINDS))
-        if (self.kind == "lora") != (self.lora is not None):
+        if (self.kind in ("lora", "lora_tables")) != (self.lora is not None):
             raise ConfigError("vocab.stage2_use_lora", self.lora, "given together with LoRA settings")
 
     def key(self, what: Literal["steps", "lr"]) -> str:

@@ -94,7 +94,7 @@ def fit(
         trainer = _trainer(settings, hardware, [metrics, checkpointing])
         module = StageModule(
             prepared.module,
-            optimiser_factory(settings),
+            optimiser_factory(settings, prepared.tables),
             vocabulary_size=data.vocabulary_size,
             gradient_clip=settings.gradient_clip,
             seed=settings.seed,

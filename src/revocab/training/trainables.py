@@ -1,16 +1,17 @@
-"""Which parameters a stage trains: the tables by role, everything, or adapters of the body's linear layers."""
+"""Which parameters a stage trains: the tables by role, everything, the ends of the body, or adapters of its layers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from revocab.errors import ConfigError
+from revocab.errors import ConfigError, ModelError
 from revocab.training.settings import LoraSettings, StageSettings
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ class Prepared:
 
     module: nn.Module  # what is trained: the model itself, or the model wrapped with adapters
     changed: tuple[str, ...]  # parameters of the plain model that the stage changes, a tied table once
+    tables: tuple[str, ...]  # parameters of `module` that are embedding tables and trained
     finish: Callable[[], PreTrainedModel]  # gives the plain model back, adapters merged
+    save_adapter: Callable[[Path], object] | None = None  # write the adapters alone to a folder, before `finish`
 
     @property
     def trainable_parameters(self) -> int:
@@ -35,25 +38,49 @@ class Prepared:
 def prepare(model: PreTrainedModel, settings: StageSettings) -> Prepared:
     """Set what requires gradients, in place.
 
+    By `settings.kind`: `tables` both embedding tables; `full` everything; `first_last` both tables and the first and
+    the last layer of the body; `lora` adapters of the body; `lora_tables` adapters and both tables.
+
     Raises:
         ConfigError: LoRA target modules that the model does not have.
+        ModelError: `first_last` of a model whose layers are not found.
     """
-    if settings.kind == "lora":
-        assert settings.lora is not None  # StageSettings.check has seen to it
-        return _with_adapters(model, settings.lora, settings.seed)
+    tables = _table_parameters(model)
+    if settings.lora is not None:
+        return _with_adapters(model, settings.lora, settings.seed, tables if settings.kind == "lora_tables" else ())
     if settings.kind == "full":
         model.requires_grad_(True)
     else:
         model.requires_grad_(False)
-        for table in _tables(model):
-            table.requires_grad_(True)
+        ends = _first_and_last_layer(model) if settings.kind == "first_last" else []
+        for part in [*_tables(model), *ends]:
+            part.requires_grad_(True)
     changed = tuple(name for name, parameter in model.named_parameters() if parameter.requires_grad)
-    return Prepared(module=model, changed=changed, finish=lambda: model.requires_grad_(True))
+    return Prepared(module=model, changed=changed, tables=tables, finish=lambda: model.requires_grad_(True))
 
 
-def _tables(model: PreTrainedModel) -> list[nn.Module]:
+def _tables(model: Any) -> list[nn.Module]:
     """The modules of the input and the output table, whatever the architecture calls them."""
     return [table for table in (model.get_input_embeddings(), model.get_output_embeddings()) if table is not None]
+
+
+def _table_parameters(model: nn.Module) -> tuple[str, ...]:
+    """Their names, a tied table once; works for a plain model and for one with adapters."""
+    ours = {id(parameter) for table in _tables(model) for parameter in table.parameters()}
+    return tuple(name for name, parameter in model.named_parameters() if id(parameter) in ours)
+
+
+def _first_and_last_layer(model: PreTrainedModel) -> list[nn.Module]:
+    """Of the body: the list of modules that has as many members as the config has layers.
+
+    Raises:
+        ModelError: there is no such list.
+    """
+    count = getattr(model.config.get_text_config(decoder=True), "num_hidden_layers", None)
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return [module[0], module[-1]]
+    raise ModelError(f"The layers of {type(model).__name__} are not found: choose lora=full or lora=r64.")
 
 
 def table_rows(model: PreTrainedModel) -> int:
@@ -62,7 +89,11 @@ def table_rows(model: PreTrainedModel) -> int:
     return len(table.weight)
 
 
-def _with_adapters(model: PreTrainedModel, lora: LoraSettings, seed: int) -> Prepared:
+def _with_adapters(model: PreTrainedModel, lora: LoraSettings, seed: int, tables: tuple[str, ...]) -> Prepared:
+    """Adapters by peft; the named tables are trained beside it, as plain parameters.
+
+    peft can train tables too (`modules_to_save`), but would make a copy of each and untie tied ones.
+    """
     from peft import LoraConfig, get_peft_model
 
     targets = _lora_targets(model, lora.target_modules)
@@ -77,6 +108,8 @@ def _with_adapters(model: PreTrainedModel, lora: LoraSettings, seed: int) -> Pre
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # adapters start from the same values in a run that resumes
         adapted = get_peft_model(model, config)
+    for name in tables:
+        model.get_parameter(name).requires_grad_(True)
 
     def finish() -> PreTrainedModel:
         plain: Any = adapted.merge_and_unload()
@@ -84,7 +117,13 @@ def _with_adapters(model: PreTrainedModel, lora: LoraSettings, seed: int) -> Pre
             plain.__dict__.pop(leftover, None)
         return plain.requires_grad_(True)
 
-    return Prepared(module=adapted, changed=tuple(f"{name}.weight" for name in targets), finish=finish)
+    return Prepared(
+        module=adapted,
+        changed=(*tables, *(f"{name}.weight" for name in targets)),
+        tables=_table_parameters(adapted) if tables else (),
+        finish=finish,
+        save_adapter=lambda folder: adapted.save_pretrained(str(folder), save_embedding_layers=False),
+    )
 
 
 def _lora_targets(model: PreTrainedModel, wanted: tuple[str, ...]) -> list[str]:
