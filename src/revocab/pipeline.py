@@ -397,9 +397,11 @@ class Adaptation:
         source = settings.name == "source_cpt"
         kept = not (probe or source)  # metrics of what other jobs share would be in one of them alone
         log.info(
-            "%s: %s, %d steps of %d x %d x %d tokens, learning rate %g%s",
+            "%s: %s, %d steps of %d x %d x %d tokens, learning rate %g%s%s",
             settings.name, settings.kind, settings.steps, settings.gradient_accumulation, settings.batch_size,
-            settings.max_seq_length, settings.learning_rate, self.on_devices(),
+            settings.max_seq_length, settings.learning_rate,
+            f" (tables {settings.table_learning_rate:g})" if settings.table_learning_rate is not None else "",
+            self.on_devices(),
         )  # fmt: skip
         try:
             model, record = training.train_stage(
