@@ -394,9 +394,33 @@ def test_the_run_id_is_made_of_values_not_of_options():
     assert identity.run_id(by_option) != identity.run_id(config("lr_stage1=optimal"))
 
 
-@pytest.mark.parametrize("override", ["logger=none", "paths.cache_dir=elsewhere", "pipeline.run_root=elsewhere"])
+@pytest.mark.parametrize(
+    "override",
+    [
+        "logger=none",
+        "paths.cache_dir=elsewhere",
+        "pipeline.run_root=elsewhere",
+        "tokenization.workers=4",
+        "tokenization.workers=null",
+        "tokenization.shard_mb=8",
+        "tokenization.parts=3",
+        "tokenization.cache_dir=elsewhere",
+    ],
+)
 def test_where_and_how_a_job_runs_is_not_its_identity(override):
     assert identity.run_id(config()) == identity.run_id(config(override))
+
+
+def test_what_is_tokenized_is_a_jobs_identity_and_so_is_the_part_that_it_makes():
+    parts = [["tokenization.parts=2", f"tokenization.part={part}"] for part in (0, 1)]
+    different = [[], ["tokenization.min_line_length=5"], *parts, ["tokenization.shard_mb=8", *parts[0]]]
+    assert len({identity.run_id(config(*overrides)) for overrides in different}) == len(different)
+    assert identity.run_id(config(*parts[0])) == identity.run_id(config("tokenization.workers=4", *parts[0]))
+
+
+def test_a_sweeps_name_does_not_depend_on_the_number_of_workers():
+    assert name_sweep(["-m", "seed=1,2", "tokenization.workers=4"])[-1] == name_sweep(["-m", "seed=1,2"])[-1]
+    assert name_sweep(["-m", "seed=1,2", "tokenization.min_line_length=4"])[-1] != name_sweep(["-m", "seed=1,2"])[-1]
 
 
 def test_the_run_id_is_hex_without_a_hyphen():

@@ -205,13 +205,16 @@ def overrides_first(arguments: list[str]) -> list[str]:
 
 
 def name_sweep(arguments: list[str]) -> list[str]:
-    """Give a sweep that has no name one made of its overrides, so that the same command finds its own work again."""
+    """Give a sweep that has no name one made of its overrides, so that the same command finds its own work again.
+
+    What says where or by how many processes is left out: the jobs are the same.
+    """
     multirun = "-m" in arguments or "--multirun" in arguments
     named = any(argument.startswith(("sweep_name=", "experiment=")) for argument in arguments)
     if not multirun or named:
         return arguments
-    launcher = ("launcher=", "hydra.launcher")  # jobs are the same wherever they run
-    overrides = sorted(argument for argument in arguments if "=" in argument and not argument.startswith(launcher))
+    how = ("launcher=", "hydra.launcher", *(f"tokenization.{key}=" for key in identity.HOW_TOKENIZED))
+    overrides = sorted(argument for argument in arguments if "=" in argument and not argument.startswith(how))
     name = "sweep-" + hashlib.sha256("\n".join(overrides).encode()).hexdigest()[:8]
     return [*arguments, f"sweep_name={name}"]
 

@@ -12,6 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from revocab.runtime.cache import digest
 
 NOT_IDENTITY = ("hydra", "logger", "launcher", "paths", "pipeline")  # where and how a job runs, not what it computes
+HOW_TOKENIZED = ("workers", "cache_dir")  # keys of `tokenization` that change no result
+HOW_SHARDED = ("shard_mb", "part", "parts")  # and these neither, but where a job is a part, which one it is
 RUN_ID_LENGTH = 12
 FOLDER_LENGTH = 96  # of the readable part of a job folder's name
 
@@ -52,6 +54,9 @@ def run_id(cfg: DictConfig) -> str:
     values = _values(cfg, without=NOT_IDENTITY)
     # on several devices a step reads the same sequences: a job may be started on four and go on with one
     values["trainer"] |= {"devices": 1, "strategy": "auto"}
+    tokenization = values["tokenization"]
+    left_out = HOW_TOKENIZED if tokenization["part"] is not None else HOW_TOKENIZED + HOW_SHARDED
+    values["tokenization"] = {key: value for key, value in tokenization.items() if key not in left_out}
     return digest(values, RUN_ID_LENGTH)
 
 

@@ -89,3 +89,13 @@ def test_unknown_attention(make_model, tmp_path):
     make_model("Llama").save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="no_such_attention"):
         load_model(str(tmp_path), attention="no_such_attention")
+
+
+def test_gguf_weights_are_expanded_without_a_bar_in_a_log_file(capfd):
+    from transformers import modeling_gguf_pytorch_utils as gguf
+
+    before = gguf.tqdm
+    with loading._own_gguf_bar():
+        assert list(gguf.tqdm(["a", "b"], desc="Converting")) == ["a", "b"]
+    assert gguf.tqdm is before
+    assert capfd.readouterr().err == ""

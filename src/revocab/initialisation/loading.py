@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from revocab.errors import ModelError
 from revocab.runtime.hub import hub_reachable
+from revocab.runtime.progress import track
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -46,9 +49,10 @@ def load_model(
     try:
         if not gguf_file and not trust_remote_code:
             _check_architecture(name, where, arguments)
-        model = AutoModelForCausalLM.from_pretrained(
-            where, dtype=torch.float32, attn_implementation=attention, **arguments
-        )
+        with _own_gguf_bar():
+            model = AutoModelForCausalLM.from_pretrained(
+                where, dtype=torch.float32, attn_implementation=attention, **arguments
+            )
     except ModelError:
         raise
     except (OSError, ValueError, ImportError, KeyError) as error:
@@ -74,6 +78,23 @@ def _dequantised() -> dict[str, Any]:
 
     config_class = getattr(transformers, "GgufConfig", None)
     return {"quantization_config": config_class(dequantize=True)} if config_class else {}
+
+
+@contextmanager
+def _own_gguf_bar() -> Generator[None]:
+    """The bar that transformers shows while it expands GGUF weights heeds none of its settings and fills log files."""
+    from transformers import modeling_gguf_pytorch_utils as gguf
+
+    shown = gguf.tqdm
+    gguf.tqdm = _gguf_bar  # ty: ignore[invalid-assignment]
+    try:
+        yield
+    finally:
+        gguf.tqdm = shown
+
+
+def _gguf_bar(tensors: Iterable[Any], **_: Any) -> Iterator[Any]:
+    return track(tensors, "expanding GGUF weights", unit="tensor")
 
 
 def _check_architecture(name: str, where: str, arguments: dict[str, Any]) -> None:

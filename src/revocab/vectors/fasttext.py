@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +22,7 @@ import numpy as np
 
 from revocab.artifacts import TokenizedCorpus, TokenVectors
 from revocab.errors import ConfigError, MissingDependencyError
-from revocab.runtime.progress import track
+from revocab.runtime.progress import heartbeat, track
 from revocab.vectors.cores import available_cores
 from revocab.vectors.occurrences import frequent_tokens, token_counts
 
@@ -71,24 +72,26 @@ def fasttext_vectors(
     kept = frequent_tokens(counts_V, tokens.special_ids, min_count)
     text, start = work_folder / f"tokens.{os.getpid()}.txt", work_folder / f"start.{os.getpid()}.txt"
     log.info("fastText: %d epochs of %d tokens on %d threads; this may take long", epochs, len(tokens.tokens), threads)
+    terminal = sys.stderr.isatty()  # else fastText's own bar would fill a log file
     try:
         _write_words(tokens, text)
         _write_start([str(i) for i in kept] + [END_OF_LINE] * (len(tokens) >= min_count), dim, seed, start)
-        model = fasttext.train_unsupervised(
-            str(text),
-            model="skipgram",
-            dim=dim,
-            ws=window,
-            epoch=epochs,
-            lr=learning_rate,
-            minCount=min_count,
-            minn=0,
-            maxn=0,
-            bucket=0,
-            thread=threads,
-            pretrainedVectors=str(start),
-            verbose=2 if sys.stderr.isatty() else 0,  # its own bar, with the time that is left
-        )
+        with nullcontext() if terminal else heartbeat("fastText"):
+            model = fasttext.train_unsupervised(
+                str(text),
+                model="skipgram",
+                dim=dim,
+                ws=window,
+                epoch=epochs,
+                lr=learning_rate,
+                minCount=min_count,
+                minn=0,
+                maxn=0,
+                bucket=0,
+                thread=threads,
+                pretrainedVectors=str(start),
+                verbose=2 if terminal else 0,  # its own bar, with the time that is left
+            )
     finally:
         text.unlink(missing_ok=True)
         start.unlink(missing_ok=True)
