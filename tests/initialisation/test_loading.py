@@ -99,3 +99,20 @@ def test_gguf_weights_are_expanded_without_a_bar_in_a_log_file(capfd):
         assert list(gguf.tqdm(["a", "b"], desc="Converting")) == ["a", "b"]
     assert gguf.tqdm is before
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.99])
+def test_weights_that_are_cut_off(share, make_model, tmp_path):
+    make_model("Llama").save_pretrained(tmp_path)
+    content = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ModelError, match=r"A weights file of .* is damaged or cut off \(.*\)\. Copy"):
+        load_model(str(tmp_path))
+
+
+def test_weights_that_lack_a_tensor_are_not_drawn_at_random(make_model, tmp_path):
+    model = make_model("Llama")
+    state = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith("q_proj.weight")}
+    model.save_pretrained(tmp_path, state_dict=state)
+    with pytest.raises(ModelError, match=r"lack 2 of the model's tensors, such as .*q_proj\.weight"):
+        load_model(str(tmp_path))

@@ -7,6 +7,7 @@ import re
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from revocab.errors import ModelError
@@ -33,9 +34,11 @@ def load_model(
         attention: `sdpa`, `eager`, `flash_attention_2` or another implementation that transformers knows.
 
     Raises:
-        ModelError: unknown name, no network, no such file, not a causal language model, attention not available.
+        ModelError: unknown name, no network, no such file, not a causal language model, attention not available,
+            weights that are damaged or not complete.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     where = str(Path(name).expanduser()) if _is_folder_name(name) else name
@@ -50,13 +53,22 @@ def load_model(
         if not gguf_file and not trust_remote_code:
             _check_architecture(name, where, arguments)
         with _own_gguf_bar():
-            model = AutoModelForCausalLM.from_pretrained(
-                where, dtype=torch.float32, attn_implementation=attention, **arguments
+            model, found = AutoModelForCausalLM.from_pretrained(
+                where, dtype=torch.float32, attn_implementation=attention, output_loading_info=True, **arguments
             )
     except ModelError:
         raise
+    except (SafetensorError, UnpicklingError, EOFError) as error:
+        raise ModelError(
+            f"A weights file of {name} is damaged or cut off ({error}). Copy or download it anew."
+        ) from error
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise ModelError(_explain(name, error, offline=arguments["local_files_only"])) from error
+    if missing := sorted(found["missing_keys"]):  # transformers would draw them at random
+        raise ModelError(
+            f"The weights of {name} lack {len(missing)} of the model's tensors, such as {missing[0]}. "
+            "Copy or download them anew."
+        )
     return model.float().eval()
 
 
