@@ -3,6 +3,7 @@
 import csv
 import json
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from revocab import cli, pipeline, training
+from revocab.runtime.embedded import ASSETS
 
 SMALL = [  # two steps a stage, a few short documents: seconds, and every step of the pipeline runs
     "scale.step_factor=0.0008", "vocab.probe_steps=1", "vocab.max_seq_length=32", "vocab.gradient_accumulation=1",
@@ -429,6 +431,13 @@ BAD = {  # what a user got wrong: the command's words, and what the one line mus
         ["scale.keep_offset_share=false", "vocab.train_start_idx_stage2=1000000"],
         ["vocab.train_start_idx_stage2", "1000000"],
     ),
+    "offset beyond the data that it was written for": (
+        ["vocab.train_start_idx_stage2=5000000"],
+        ["vocab.train_start_idx_stage2", "5000000", "vocab.offset_corpus_documents"],
+    ),
+    "weights that are cut off": (["models.source_model=cut_off"], ["cut_off", "damaged or cut off"]),
+    "a text file that is cut off": (["corpus=jsonl", "corpus.inputs=[cut_off.jsonl.zst]"], ["cut_off.jsonl.zst"]),
+    "no such field": (["corpus=jsonl", "corpus.inputs=[c.jsonl]", "corpus.text_field=body"], ["c.jsonl", "body"]),
     "zero steps": (["vocab.stage1_steps=0"], ["vocab.stage1_steps"]),
     "a sequence longer than the model's positions": (["vocab.max_seq_length=4096"], ["vocab.max_seq_length", "512"]),
     "no such LoRA module": (["lora=r64", "vocab.lora_target_modules=[nope]"], ["vocab.lora_target_modules", "nope"]),
@@ -468,6 +477,9 @@ def test_a_mistake_is_answered_by_one_line(command, tmp_path, monkeypatch, mista
     (tmp_path / "empty.jsonl").touch()
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "x.pdf").touch()
+    shutil.copytree(ASSETS / "source_model", tmp_path / "cut_off")
+    (tmp_path / "cut_off" / "model.safetensors").write_bytes(b"\x80")
+    (tmp_path / "cut_off.jsonl.zst").write_bytes((ASSETS / "sample.jsonl.zst").read_bytes()[:30_000])
     words, named = BAD[mistake]
     code, _, err = command("train", *words)
     assert code == 1
@@ -476,6 +488,7 @@ def test_a_mistake_is_answered_by_one_line(command, tmp_path, monkeypatch, mista
     assert len(lines) == 1, err
     for name in named:
         assert name in lines[0]
+    assert not list(tmp_path.rglob("metrics.jsonl"))  # nothing was trained before it was said
 
 
 def test_an_alignment_is_scored_on_held_out_text_and_other_text_makes_no_new_alignment(command, tmp_path, cache):

@@ -253,13 +253,11 @@ class Adaptation:
         training.require_optimizer(self.config.vocab.stage2_optimizer)  # first: before hours of work, not after
         _ = self.upstream.questions  # so are the questions of a task that cannot be read
         report = write_reports(self.upstream, self.job)
-        vocab = self.config.vocab
         model = self.initialised_model()
-        if vocab.enabled:
-            model = self.train(model, self.stage("stage1", "tables", vocab.stage1_steps, vocab.lr_stage1))
-            self.note("stage1", self.upstream.score(model, self.upstream.target_tokenizer))
-            model = self.train(model, self.stage2("stage2"))
-            self.note("final", self.upstream.score(model, self.upstream.target_tokenizer))
+        if self.config.vocab.enabled:
+            for settings, name in zip(self.stages(), ("stage1", "final"), strict=True):
+                model = self.train(model, settings)
+                self.note(name, self.upstream.score(model, self.upstream.target_tokenizer))
         self.note_answers("final", self.upstream.answer(model, self.upstream.target_tokenizer))
         if self.config.save_model:
             initialisation.save_model(model, self.upstream.target_tokenizer, self.job.path / "model")
@@ -281,6 +279,8 @@ class Adaptation:
             model, upstream.alignment, upstream.target_tokenizer, pad_to_multiple_of=models.pad_to_multiple_of
         )
         log.info("Tables: %s", ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items()))
+        for settings in self.stages() if self.config.vocab.enabled else ():
+            training.check_stage(model, upstream.target_tokens, settings)
         origin |= {"alignment": upstream.alignment_folder.name, "padding": models.pad_to_multiple_of}
         self.note("init", upstream.scores(origin, upstream.target_tokenizer, lambda: model))
         if self.config.vocab.probe_steps > 0:
@@ -325,6 +325,11 @@ class Adaptation:
             log.info("%-6s  %s right", stage, said)
 
     # --- stages
+
+    def stages(self) -> tuple[training.StageSettings, training.StageSettings]:
+        """Stage 1 and stage 2."""
+        vocab = self.config.vocab
+        return self.stage("stage1", "tables", vocab.stage1_steps, vocab.lr_stage1), self.stage2("stage2")
 
     def stage(self, name: str, kind: training.Kind, nominal_steps: int, learning_rate: float) -> training.StageSettings:
         """Settings of a stage at this scale."""

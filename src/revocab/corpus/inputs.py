@@ -108,7 +108,8 @@ def open_binary(path: Path) -> Generator[BinaryIO]:
             else:
                 yield raw
     except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
-        raise DataError(f"{path} is damaged or not {path.suffix[1:]}-compressed: {error}.") from error
+        kind = path.suffix[1:]
+        raise DataError(f"{path} is damaged or not {kind}-compressed: {error}. Copy or load it anew.") from error
     except PermissionError as error:
         raise DataError(f"{path} cannot be read: no permission.") from error
 

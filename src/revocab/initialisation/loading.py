@@ -53,9 +53,10 @@ def load_model(
         if not gguf_file and not trust_remote_code:
             _check_architecture(name, where, arguments)
         with _own_gguf_bar():
-            model, found = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 where, dtype=torch.float32, attn_implementation=attention, output_loading_info=True, **arguments
             )
+        model, found = loaded
     except ModelError:
         raise
     except (SafetensorError, UnpicklingError, EOFError) as error:

@@ -7,6 +7,15 @@ their `StageSettings`. A stage that was killed continues from its last checkpoin
 from revocab.training.checkpoints import resumed_from
 from revocab.training.optimisation import require_optimizer
 from revocab.training.settings import Hardware, Kind, LoraSettings, StageSettings
-from revocab.training.stage import train_stage
+from revocab.training.stage import check_stage, train_stage
 
-__all__ = ["Hardware", "Kind", "LoraSettings", "StageSettings", "require_optimizer", "resumed_from", "train_stage"]
+__all__ = [
+    "Hardware",
+    "Kind",
+    "LoraSettings",
+    "StageSettings",
+    "check_stage",
+    "require_optimizer",
+    "resumed_from",
+    "train_stage",
+]

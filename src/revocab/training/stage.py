@@ -29,7 +29,7 @@ from revocab.training.optimisation import optimiser_factory
 from revocab.training.quiet import quiet_lightning
 from revocab.training.settings import Hardware, StageSettings
 from revocab.training.sharding import ShardedStrategy
-from revocab.training.trainables import prepare, table_rows, training_mode
+from revocab.training.trainables import lora_targets, prepare, table_rows, training_mode
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -61,9 +61,8 @@ def train_stage(
         TrainingError: a loss or gradient norm that is not finite.
         ResourceError: the disk is full, or the folder cannot be written.
     """
-    settings.check()
     hardware.check(settings)
-    _check_fit(model, tokens, settings)
+    check_stage(model, tokens, settings)
     data = StageData(tokens, settings, num_workers=hardware.num_workers)
     place = StageFolder(folder, _digest(model, tokens, settings))
     place.open()
@@ -73,6 +72,19 @@ def train_stage(
     if hardware.devices > 1:
         return train_in_group(fit, model, arguments, hardware, place, loggers)
     return fit(lambda: model, **arguments, hardware=hardware, place=place, loggers=loggers)
+
+
+def check_stage(model: PreTrainedModel, tokens: TokenizedCorpus, settings: StageSettings) -> None:
+    """Whether the stage could be trained, in milliseconds: stage 2 is asked before stage 1 has cost its hours.
+
+    Raises:
+        ConfigError, DataError, ModelError: settings, corpus and model that do not fit together.
+    """
+    settings.check()
+    _check_fit(model, tokens, settings)
+    StageData(tokens, settings, num_workers=0)
+    if settings.lora is not None:
+        lora_targets(model, settings.lora.target_modules)
 
 
 def fit(

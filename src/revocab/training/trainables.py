@@ -96,7 +96,7 @@ def _with_adapters(model: PreTrainedModel, lora: LoraSettings, seed: int, tables
     """
     from peft import LoraConfig, get_peft_model
 
-    targets = _lora_targets(model, lora.target_modules)
+    targets = lora_targets(model, lora.target_modules)
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,  # ty: ignore[invalid-argument-type] -- a factor; peft only annotates it as an integer
@@ -126,7 +126,7 @@ def _with_adapters(model: PreTrainedModel, lora: LoraSettings, seed: int, tables
     )
 
 
-def _lora_targets(model: PreTrainedModel, wanted: tuple[str, ...]) -> list[str]:
+def lora_targets(model: PreTrainedModel, wanted: tuple[str, ...]) -> list[str]:
     """Full names of the body's linear layers whose last part is wanted.
 
     Raises:
