@@ -7,6 +7,7 @@ initialisation, scoring, two stages with their checkpoints, logging, files. The 
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
@@ -60,8 +61,9 @@ def run_sweep(folder: Path, jobs: int, logger: str) -> tuple[list[float], dict[i
     if process.returncode:
         sys.exit((folder / "log.txt").read_text()[-3000:])
     ends = sorted(path.stat().st_mtime for path in finished(folder))
-    first = json.loads(min(finished(folder), key=lambda path: path.stat().st_mtime).with_name("status.json").read_text())
-    return [float(first["seconds"]), *(later - earlier for earlier, later in zip(ends, ends[1:], strict=False))], memory
+    earliest = min(finished(folder), key=lambda path: path.stat().st_mtime)
+    first = json.loads(earliest.with_name("status.json").read_text())
+    return [float(first["seconds"]), *(later - earlier for earlier, later in itertools.pairwise(ends))], memory
 
 
 def seconds_of_report(folder: Path) -> float:
