@@ -1,4 +1,4 @@
-"""Score models on held-out text: bits per byte with intervals, perplexity, compression.
+"""Score models on held-out text: bits per byte with intervals and differences, compression, terms, speed.
 
 python evaluate.py                                    the embedded source model
 python evaluate.py models.source_model=FOLDER evaluation.models=[FOLDER,FOLDER] evaluation.datasets=[FILE]

@@ -20,8 +20,8 @@ from revocab.runtime.embedded import ASSETS
 
 SMALL = [  # two steps a stage, a few short documents: seconds, and every step of the pipeline runs
     "scale.step_factor=0.0008", "vocab.probe_steps=1", "vocab.max_seq_length=32", "vocab.gradient_accumulation=1",
-    "evaluation.max_samples=3", "evaluation.max_characters=120", "corpus.byte_budget=400000",
-    "corpus.heldout_fraction=0.1", "vocab.bf16=false",
+    "evaluation.max_samples=3", "evaluation.max_characters=120", "evaluation.speed_bytes=8",
+    "corpus.byte_budget=400000", "corpus.heldout_fraction=0.1", "vocab.bf16=false",
 ]  # fmt: skip
 
 
@@ -241,10 +241,15 @@ def test_a_single_run_can_save_its_model_and_evaluate_scores_it_alike(command, t
     assert code == 0, err
     (folder,) = jobs(tmp_path / "outputs" / "train")
     final = read(folder / "summary.json")["bpb"]["heldout"]["final"]
-    code, _, err = command("evaluate", f"evaluation.models=[{folder / 'model'}]")
+    code, out, err = command("evaluate", f"evaluation.models=[{folder / 'model'}]")
     assert code == 0, err
     (scored,) = jobs(tmp_path / "outputs" / "evaluate")
-    scores = read(scored / "scores.json")["bpb"]["heldout"]
+    everything = read(scored / "scores.json")
+    scores = everything["bpb"]["heldout"]
+    first, second = scores.values()
+    assert second["difference"]["value"] == pytest.approx(second["value"] - first["value"])
+    assert set(everything["terms"]["heldout"]) == set(everything["speed"]) == set(scores)
+    assert (scored / "scores.md").read_text().strip() in out
     assert scores[str(folder / "model")]["value"] == pytest.approx(final, abs=1e-6)
     for row in scores.values():
         assert row["low"] <= row["value"] <= row["high"]

@@ -75,8 +75,11 @@ def evaluate(config: Config, job: JobFolder, labels: dict[str, Any], resolved: d
     _ = upstream.questions  # read first: a task that cannot be read shows before the work, not after
     baseline = [config.evaluation.baseline_model] if config.evaluation.baseline_model else []
     results: dict[str, dict[str, Any]] = {}
+    terms: dict[str, dict[str, Any]] = {}
+    speed: dict[str, Any] = {}
     answers: dict[str, dict[str, AnswerScore]] = {}
-    for name in [config.models.source_model, *config.evaluation.models, *baseline]:
+    first_scores: dict[str, TextScore] = {}
+    for name in dict.fromkeys([config.models.source_model, *config.evaluation.models, *baseline]):
         first = name == config.models.source_model
         tokenizer = upstream.source_tokenizer if first else upstream.tokenizer(name, "evaluation.models")
         gguf_file = config.models.gguf_file if first else None
@@ -86,12 +89,14 @@ def evaluate(config: Config, job: JobFolder, labels: dict[str, Any], resolved: d
         for task, score in upstream.answers(origin, tokenizer, model).items():
             answers.setdefault(task, {})[name] = score
         for dataset, score in scores.items():
-            low, high = evaluation.bootstrap_interval(score, seed=config.seed)
-            row = {"value": score.bits_per_byte, "low": low, "high": high}
-            row |= {"bytes": int(score.bytes.sum()), "documents": len(score.bytes)}
-            row |= {"perplexity": score.perplexity, "bytes_per_token": score.bytes_per_token}
+            texts, compared = upstream.datasets[dataset], first_scores.get(dataset)
+            row = evaluation.text_row(score, texts, first=compared, seed=config.seed)
             results.setdefault(dataset, {})[name] = row
-            log.info("%s, %s: %.4f bits per byte (95 %%: %.4f to %.4f)", dataset, name, score.bits_per_byte, low, high)
+        for dataset, row in upstream.term_compression(tokenizer).items():
+            terms.setdefault(dataset, {})[name] = row
+        if config.evaluation.speed_bytes and upstream.datasets:
+            speed[name] = upstream.speed(model(), tokenizer)
+        first_scores = first_scores or scores
     qa = {
         task: {
             name: {**evaluation.accuracies(score), "by_gold": evaluation.by_gold(score, upstream.questions[task])}
@@ -99,9 +104,13 @@ def evaluate(config: Config, job: JobFolder, labels: dict[str, Any], resolved: d
         }
         for task, models in answers.items()
     }
-    log_accuracies(qa)
+    written = {"bpb": results, "qa": qa, "terms": terms, "speed": speed}
     write_answers(job.path / "answers.jsonl", answers)
-    write_json(job.path / "scores.json", {"bpb": results, "qa": qa})
+    write_json(job.path / "scores.json", written)
+    log_accuracies(qa)
+    table = evaluation.scores_table(written)
+    write_text(job.path / "scores.md", f"{table}\n")
+    log.info("\n%s\n\nscores: %s", table, job.path / "scores.json")
     job.write_status("completed")
     bpb = next(iter(results.values()), None)
     return float(bpb[config.models.source_model]["value"]) if bpb else math.nan

@@ -363,6 +363,8 @@ class EvaluationConfig:
     batch_tokens: int = 8192
     models: list[str] = field(default_factory=list)  # evaluate.py scores them beside models.source_model
     baseline_model: str | None = None  # one more of them
+    domain_terms: int = 200  # evaluate.py: terms of each data set, by TF-IDF; 0: none
+    speed_bytes: int = 128  # evaluate.py: bytes that a model writes behind each of four prompts; 0: none
     bpb: bool = True  # bits per byte of the data sets
     qa: bool = False  # answer the questions of the tasks
     tasks: list[str] = field(default_factory=list)  # names of docs/evaluation.md, .jsonl files, folders of them
@@ -371,6 +373,7 @@ class EvaluationConfig:
 
     def check(self) -> None:
         at_least(self, "evaluation", 1, "max_samples", "max_characters", "batch_tokens", "qa_samples")
+        at_least(self, "evaluation", 0, "domain_terms", "speed_bytes")
         require(
             bool(self.tasks) or not self.qa,
             "evaluation.tasks",

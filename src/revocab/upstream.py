@@ -41,6 +41,7 @@ from revocab.vectors.cores import available_cores
 
 log = logging.getLogger(__name__)
 MAPPED_DOCUMENTS, MAPPED_CHARACTERS = 200, 1500  # held-out text that an alignment is scored on: at most this much
+PROMPTS, PROMPT_CHARACTERS = 4, 200  # that a model writes on from where its speed is measured
 HELDOUT = "heldout"  # name of the corpus's own held-out part where no evaluation.datasets are given
 
 
@@ -246,6 +247,20 @@ class Upstream:
             texts = (heldout[index] for index in range(len(heldout)))
             chosen = {HELDOUT: corpora.first_by_hash(texts, evaluated.max_samples)}
         return {name: list(texts) for name, texts in chosen.items()}
+
+    def term_compression(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+        """By data set: what the tokenizer makes of its terms, and of sentences with and without them."""
+        return {name: vocabulary.term_compression(tokenizer, *parts) for name, parts in self._term_sentences.items()}
+
+    @cached_property
+    def _term_sentences(self) -> dict[str, tuple[list[str], list[str], list[str]]]:
+        """By data set: its terms, its sentences that hold one, those that hold none."""
+        top_k = self.config.evaluation.domain_terms
+        found: dict[str, tuple[list[str], list[str], list[str]]] = {}
+        for name, texts in self.datasets.items() if top_k else ():
+            terms = vocabulary.domain_terms(texts, top_k=top_k)
+            found[name] = (terms, *vocabulary.split_by_terms(texts, terms))
+        return found
 
     # --- questions
 
@@ -579,6 +594,18 @@ class Upstream:
 
     def _read_scores(self, folder: Path) -> dict[str, TextScore]:
         return {name: TextScore.load(folder / f"{number}.npz") for number, name in enumerate(self.datasets)}
+
+    def speed(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+        """How fast a model writes behind the first documents of the first data set."""
+        texts = next(iter(self.datasets.values()))[:PROMPTS]
+        return evaluation.generation_speed(
+            model,
+            tokenizer,
+            [text[:PROMPT_CHARACTERS] for text in texts],
+            num_bytes=self.config.evaluation.speed_bytes,
+            max_length=context_length(model),
+            device=self.device,
+        )
 
 
 MAX_CONTEXT = 2048  # longer contexts than any recipe here trains on

@@ -6,12 +6,16 @@ answer, so that sets can be resampled and two models compared document by docume
 
 from revocab.evaluation.accuracy import accuracies, by_gold
 from revocab.evaluation.answering import score_answers
+from revocab.evaluation.comparing import text_row
 from revocab.evaluation.questions import Question, pose, read_items
-from revocab.evaluation.resampling import Difference, bootstrap_interval, paired_difference
+from revocab.evaluation.resampling import Difference, bootstrap_interval, paired_difference, perplexity_interval
+from revocab.evaluation.speed import generation_speed
+from revocab.evaluation.table import scores_table
 from revocab.evaluation.tasks import TASKS, Task
 from revocab.evaluation.text import score_text
 
 __all__ = [
-    "TASKS", "Difference", "Question", "Task", "accuracies", "bootstrap_interval", "by_gold", "paired_difference",
-    "pose", "read_items", "score_answers", "score_text",
+    "TASKS", "Difference", "Question", "Task", "accuracies", "bootstrap_interval", "by_gold", "generation_speed",
+    "paired_difference", "perplexity_interval", "pose", "read_items", "score_answers", "score_text", "scores_table",
+    "text_row",
 ]  # fmt: skip

@@ -24,11 +24,15 @@ def bootstrap_interval(
     score: TextScore, *, samples: int = 1000, seed: int = 0, level: float = 0.95
 ) -> tuple[float, float]:
     """Percentile interval of the bits per byte; equal seeds draw equal documents, so intervals of models compare."""
+    return _interval_of_ratio(score.bits, score.bytes, samples, seed, level)
 
-    def bits_per_byte(index: np.ndarray) -> np.ndarray:
-        return score.bits[index].sum(axis=1) / score.bytes[index].sum(axis=1)
 
-    return _interval(bits_per_byte, len(score.bytes), samples, seed, level)
+def perplexity_interval(
+    score: TextScore, *, samples: int = 1000, seed: int = 0, level: float = 0.95
+) -> tuple[float, float]:
+    """As `bootstrap_interval`, of the perplexity per token."""
+    low, high = _interval_of_ratio(score.bits, score.tokens, samples, seed, level)
+    return 2.0**low, 2.0**high
 
 
 def paired_difference(
@@ -44,12 +48,19 @@ def paired_difference(
     if not np.array_equal(a.bytes, b.bytes):
         raise DataError("Two scores can be paired only if they are of the same documents in the same order.")
     bits = a.bits - b.bits
-
-    def difference(index: np.ndarray) -> np.ndarray:
-        return bits[index].sum(axis=1) / a.bytes[index].sum(axis=1)
-
-    low, high = _interval(difference, len(bits), samples, seed, level)
+    low, high = _interval_of_ratio(bits, a.bytes, samples, seed, level)
     return Difference(value=float(bits.sum() / a.bytes.sum()), low=low, high=high)
+
+
+def _interval_of_ratio(
+    numerator: np.ndarray, denominator: np.ndarray, samples: int, seed: int, level: float
+) -> tuple[float, float]:
+    """Of the sum of one (D,) column over the sum of another."""
+
+    def ratio(index: np.ndarray) -> np.ndarray:
+        return numerator[index].sum(axis=1) / denominator[index].sum(axis=1)
+
+    return _interval(ratio, len(numerator), samples, seed, level)
 
 
 def _interval(

@@ -4,10 +4,11 @@ Token strings of two tokenizers spell the same text differently (`▁the`, `Ġth
 `surfaces` reads a whole vocabulary into one common form, `pairs` finds the tokens that two vocabularies share,
 `pieces` cuts the tokens of one into tokens of the other, `tokenizing` turns a corpus into ids, and `boundaries`
 compares where two tokenizers cut it. `terms` finds words and phrases of a corpus that deserve a token, `extending`
-makes them tokens, and `domain` does both.
+makes them tokens, `domain` does both, and `coverage` says how a tokenizer copes with them.
 """
 
 from revocab.vocabulary.boundaries import count_boundaries
+from revocab.vocabulary.coverage import domain_terms, split_by_terms, term_compression
 from revocab.vocabulary.domain import add_terms, token_savings
 from revocab.vocabulary.encoding import decode_texts, encode_texts
 from revocab.vocabulary.extending import extend_tokenizer
@@ -25,6 +26,7 @@ __all__ = [
     "cut_into_shards",
     "decode_texts",
     "document_marks",
+    "domain_terms",
     "encode_texts",
     "exact_pairs",
     "extend_tokenizer",
@@ -33,6 +35,8 @@ __all__ = [
     "mine_terms",
     "read_vocabulary",
     "role_pairs",
+    "split_by_terms",
+    "term_compression",
     "token_savings",
     "tokenize_corpus",
 ]

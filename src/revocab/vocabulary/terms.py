@@ -81,14 +81,7 @@ def mine_terms(
         max_entries: words and phrases counted at a time, which bounds memory.
     """
     counts = count_terms(documents, max_entries=max_entries)
-    candidates = {term: count for term, count in counts.occurrences.items() if count >= min_frequency}
-    if use_tfidf:
-        candidates = {term: count for term, count in candidates.items() if not _has_common_edge(term, counts)}
-    scores: dict[str, float] = {}
-    for term, count in _outside_of_longer(candidates).items():
-        idf = math.log(counts.num_documents / counts.documents[term]) if use_tfidf else 1.0
-        if count >= min_frequency and idf > 0:
-            scores[term] = count * idf
+    scores = rank_terms(counts, min_frequency=min_frequency, use_tfidf=use_tfidf)
     ranked = sorted(scores, key=lambda term: (-scores[term], term))
     chosen: list[Term] = []
     single = 0
@@ -103,6 +96,19 @@ def mine_terms(
     return MinedTerms(terms=tuple(chosen), candidates=len(scores), already_single=single, undercount=counts.undercount)
 
 
+def rank_terms(counts: TermCounts, *, min_frequency: int, use_tfidf: bool = True) -> dict[str, float]:
+    """The score of every candidate, as `mine_terms` defines them."""
+    candidates = {term: count for term, count in counts.occurrences.items() if count >= min_frequency}
+    if use_tfidf:
+        candidates = {term: count for term, count in candidates.items() if not _has_common_edge(term, counts)}
+    scores: dict[str, float] = {}
+    for term, count in _outside_of_longer(candidates).items():
+        idf = math.log(counts.num_documents / counts.documents[term]) if use_tfidf else 1.0
+        if count >= min_frequency and idf > 0:
+            scores[term] = count * idf
+    return scores
+
+
 def count_terms(documents: Iterable[str], *, max_entries: int = MAX_ENTRIES) -> TermCounts:
     """Occurrences and documents of every word and phrase.
 
@@ -114,7 +120,7 @@ def count_terms(documents: Iterable[str], *, max_entries: int = MAX_ENTRIES) -> 
     num_documents = undercount = 0
     for document in track(documents, "mining terms"):
         num_documents += 1
-        found = list(_terms(document))
+        found = list(terms_of(document))
         occurrences.update(found)
         holding.update(set(found))
         if len(occurrences) > max_entries:
@@ -125,7 +131,7 @@ def count_terms(documents: Iterable[str], *, max_entries: int = MAX_ENTRIES) -> 
     return TermCounts(occurrences=occurrences, documents=holding, num_documents=num_documents, undercount=undercount)
 
 
-def _terms(text: str) -> Iterator[str]:
+def terms_of(text: str) -> Iterator[str]:
     """Every word, and every phrase that ends with it."""
     starts: list[int] = []  # of the words that the phrase may begin with
     last = -1

@@ -1,0 +1,60 @@
+"""Scores of several models as a table to read, in Markdown."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def scores_table(scores: Mapping[str, Any]) -> str:
+    """One table for each data set, one of the speed and one for each task; models are rows, in their order.
+
+    Args:
+        scores: the content of scores.json.
+    """
+    parts: list[str] = []
+    for dataset, models in scores["bpb"].items():
+        terms = scores["terms"].get(dataset, {})
+        header = ["bits per byte", "difference", "perplexity", "bytes/token", "characters/token", "tokens/word"]
+        header += ["terms in one token", "bytes/token with terms", "without"] if terms else []
+        rows = {name: [*_text_cells(row), *_term_cells(terms.get(name))] for name, row in models.items()}
+        parts.append(_table(dataset, header, rows))
+    for task, models in scores["qa"].items():
+        rows = {
+            name: [f"{100 * row['accuracy']:.1f} % [{100 * row['low']:.1f}, {100 * row['high']:.1f}]", str(row["n"])]
+            for name, row in models.items()
+        }
+        parts.append(_table(task, ["accuracy", "questions"], rows))
+    if scores["speed"]:
+        rows = {
+            name: [f"{row['bytes_per_second']:.0f}", f"{row['tokens_per_second']:.1f}", row["device"], row["dtype"]]
+            for name, row in scores["speed"].items()
+        }
+        parts.append(_table("writing", ["bytes/s", "tokens/s", "device", "numbers"], rows))
+    return "\n\n".join(parts)
+
+
+def _text_cells(row: Mapping[str, Any]) -> list[str]:
+    difference = row.get("difference")
+    return [
+        f"{row['value']:.4f} [{row['low']:.4f}, {row['high']:.4f}]",
+        f"{difference['value']:+.4f} [{difference['low']:+.4f}, {difference['high']:+.4f}]" if difference else "",
+        f"{row['perplexity']:.2f} [{row['perplexity_low']:.2f}, {row['perplexity_high']:.2f}]",
+        f"{row['bytes_per_token']:.3f}",
+        f"{row['characters_per_token']:.3f}",
+        f"{row['tokens_per_word']:.3f}",
+    ]
+
+
+def _term_cells(row: Mapping[str, Any] | None) -> list[str]:
+    if row is None:
+        return []
+    coverage = "" if row["coverage"] is None else f"{100 * row['coverage']:.1f} % of {row['terms']}"
+    rates = (row["bytes_per_token_with"], row["bytes_per_token_without"])
+    return [coverage, *("" if rate is None else f"{rate:.3f}" for rate in rates)]
+
+
+def _table(title: str, header: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
+    lines = [[title, *header], *([name, *cells] for name, cells in rows.items())]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
+    padded.insert(1, ["-" * width for width in widths])
+    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
