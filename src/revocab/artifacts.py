@@ -427,6 +427,7 @@ class StageRecord:
     loss_max: float
     grad_norm_max: float  # before clipping
     spikes: int  # steps whose loss stands out of the running median
+    skipped_steps: int = 0  # left out, for their loss or gradient was not finite
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -23,7 +23,7 @@ from revocab.runtime.files import disk_errors, write_json, write_text
 from revocab.runtime.hardware import device_name, package_versions
 from revocab.runtime.job import JobFolder, read_json
 from revocab.runtime.retry import Retries, StageOutOfMemoryError, is_out_of_memory, smaller_batch
-from revocab.schema import Baseline, Config, Stage2Train, VocabConfig
+from revocab.schema import Baseline, Config, NonFinite, Stage2Train, VocabConfig
 from revocab.upstream import Upstream
 
 log = logging.getLogger(__name__)
@@ -355,6 +355,7 @@ class Adaptation:
             warmup_share=vocab.warmup_share,
             weight_decay=vocab.weight_decay,
             gradient_clip=vocab.gradient_clip,
+            skip_nonfinite=vocab.nonfinite is NonFinite.skip,
             bf16=vocab.bf16,
             optimizer="adamw_torch",
             shuffle=vocab.shuffle,

@@ -78,6 +78,11 @@ class Stage2Train(Enum):
     first_last = "first_last"  # the tables and the first and the last layer, without LoRA
 
 
+class NonFinite(Enum):
+    stop = "stop"  # the job, with a reason
+    skip = "skip"  # the step; ten in a row stop the job
+
+
 class LoggerKind(Enum):
     wandb_offline = "wandb_offline"
     wandb = "wandb"
@@ -306,6 +311,7 @@ class VocabConfig:
     warmup_share: float = 0.03  # of a stage's steps
     weight_decay: float = 0.01
     gradient_clip: float = 1.0  # norm
+    nonfinite: NonFinite = NonFinite.stop  # what a loss or gradient that is not finite leads to
     gradient_checkpointing: bool = False
     probe_steps: int = 50  # 0 turns the probe off
     probe_lr: float = 6.4e-4
@@ -393,6 +399,7 @@ class Limits:
     gradient_norm_share: float = 0.95  # share of the steps after warm-up that must be calm
     coverage: float = 0.95  # share of target tokens that are exact or aligned must be above
     zero_initialised: float = 0.05  # share of target tokens that start at zero must be below
+    skipped_steps: int = 0  # steps of both stages that may be left out because they were not finite
 
 
 @dataclass

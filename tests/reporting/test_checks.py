@@ -25,7 +25,7 @@ def failed(**changes):
 
 def test_a_healthy_job_passes_every_check():
     checks = judge()
-    assert len(checks) == 8
+    assert len(checks) == 9
     assert all(check["passed"] is True for check in checks.values())
     assert all(set(check) == {"name", "value", "limit", "passed"} for check in checks.values())
 
@@ -35,6 +35,7 @@ def test_a_healthy_job_passes_every_check():
     [
         ({"stage1": STAGE1 | {"loss_last": 5.0}, "stage2": STAGE2}, "stage 1 loss, last / first"),
         ({"stage1": STAGE1 | {"spikes": 1}}, "stage 1 loss spikes"),
+        ({"stage2": STAGE2 | {"skipped_steps": 2}}, "steps skipped, not finite"),
         ({"stage2": STAGE2 | {"loss_first": 3.31}}, "stage 2 first loss / stage 1 last"),
         ({"stage2": STAGE2 | {"loss_last": 3.0}}, "stage 2 last loss / stage 1 last"),
         ({"metrics": metrics(changes={50: 40.0})}, "gradient norm spikes"),

@@ -42,6 +42,7 @@ DEFAULTS: dict[str, Any] = {
     "warmup_share": 0.2,
     "weight_decay": 0.01,
     "gradient_clip": 1.0,
+    "skip_nonfinite": False,
     "bf16": False,
     "optimizer": "adamw_torch",
     "shuffle": True,

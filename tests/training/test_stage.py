@@ -14,7 +14,9 @@ import torch
 
 from revocab.errors import ConfigError, ModelError, ResourceError, TrainingError
 from revocab.training import Hardware, train_stage
+from revocab.training import module as stage_module
 from revocab.training.loss import next_token_loss
+from revocab.training.metrics import StageMetrics
 from revocab.training.settings import KINDS
 
 
@@ -224,6 +226,116 @@ def test_loss_that_is_not_finite_stops_with_a_reason(make_model, corpus, setting
         run(model, corpus, settings(checkpoint_every=1), cpu, tmp_path)
     assert not (tmp_path / "stage1" / "last.ckpt").exists()
     assert not (tmp_path / "stage1" / "trained.safetensors").exists()
+
+
+@pytest.fixture
+def broken_steps(monkeypatch):
+    """broken_steps(where, *numbers): the loss or the gradients of these optimiser steps are not finite."""
+
+    def arm(where: str, *numbers: int) -> None:
+        original = stage_module.next_token_loss
+
+        def loss_of(model, ids, vocabulary_size):
+            loss = original(model, ids, vocabulary_size)
+            calls.append(loss)
+            if len(calls) not in numbers:
+                return loss
+            if where == "loss":
+                return loss + float("inf")  # its gradient is finite
+            return loss + _NanGradient.apply(loss)
+
+        calls: list[torch.Tensor] = []
+        monkeypatch.setattr(stage_module, "next_token_loss", loss_of)
+
+    return arm
+
+
+class _NanGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, value):
+        return torch.zeros_like(value)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * float("nan")
+
+
+@pytest.mark.parametrize("optimizer", ["adamw_torch", "adamw_torch_fused", "adamw_8bit"])
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_a_step_that_is_not_finite_is_left_out(
+    where, optimizer, make_model, corpus, settings, cpu, tmp_path, broken_steps, caplog
+):
+    """The weights are those of a run whose optimiser did not see the step; the schedule goes on."""
+    if optimizer == "adamw_8bit":
+        pytest.importorskip("bitsandbytes")
+    broken_steps(where, 6)
+    chosen = settings(kind="full", skip_nonfinite=True, optimizer=optimizer, log_every=4)
+    trained, record = run(make_model(), corpus, chosen, cpu, tmp_path)
+    assert record.skipped_steps == 1
+    assert math.isfinite(record.loss_last)
+    assert "in step 6, which is skipped" in caplog.text
+    last = lines_of(tmp_path)[-1]
+    assert (last["step"], last["skipped"]) == (6, True)
+    assert (last["loss"] is None, last["grad_norm"] is None) == (where == "loss", where == "gradient")
+    assert [line["step"] for line in lines_of(tmp_path)] == [1, 4, 6]
+
+    monkeypatch = pytest.MonkeyPatch()  # the same five steps, then nothing
+    monkeypatch.setattr(torch.optim.lr_scheduler.LambdaLR, "step", _stop_rate_at(5))
+    broken_steps("loss")
+    reference, _ = run(make_model(), corpus, settings(kind="full", optimizer=optimizer), cpu)
+    monkeypatch.undo()
+    for name, value in state_of(trained).items():
+        assert torch.equal(value, state_of(reference)[name]), name
+
+
+def _stop_rate_at(steps: int):
+    original = torch.optim.lr_scheduler.LambdaLR.step
+
+    def step(self, *arguments):
+        original(self, *arguments)
+        if self.last_epoch >= steps:
+            for group in self.optimizer.param_groups:
+                group["lr"] = 0.0
+
+    return step
+
+
+def test_a_skipped_step_in_the_middle_leaves_a_model_that_goes_on(
+    make_model, corpus, settings, cpu, tmp_path, broken_steps
+):
+    broken_steps("gradient", 2, 3)
+    chosen = settings(skip_nonfinite=True, gradient_accumulation=1)
+    trained, record = run(make_model(), corpus, chosen, cpu, tmp_path)
+    assert record.skipped_steps == 2
+    assert record.spikes == 0  # their losses were finite
+    assert all(bool(p.isfinite().all()) for p in trained.parameters())
+    assert [line["step"] for line in lines_of(tmp_path) if line.get("skipped")] == [2, 3]
+
+
+def test_steps_that_are_skipped_without_end_stop_the_job(make_model, corpus, settings, cpu, tmp_path):
+    model = make_model()
+    model.get_input_embeddings().weight.data[:] = float("inf")
+    with pytest.raises(
+        TrainingError, match=r"loss became nan \(as in the 10 steps before, which were skipped\) in step 11"
+    ):
+        run(model, corpus, settings(skip_nonfinite=True, steps=20, checkpoint_every=1), cpu, tmp_path)
+    assert not (tmp_path / "stage1" / "trained.safetensors").exists()
+    with pytest.raises(TrainingError, match="stage1: all of its 6 steps were skipped"):
+        run(model, corpus, settings(skip_nonfinite=True), cpu, tmp_path)
+
+
+def test_weights_that_are_not_finite_are_no_result(make_model, corpus, settings, cpu, tmp_path, monkeypatch):
+    model = make_model()
+    original = StageMetrics.on_train_end
+
+    def end(self, *arguments):
+        original(self, *arguments)
+        model.get_input_embeddings().weight.data[3, 3] = float("nan")
+
+    monkeypatch.setattr(StageMetrics, "on_train_end", end)
+    with pytest.raises(TrainingError, match=r"weights that are not finite .*embed_tokens"):
+        run(model, corpus, settings(), cpu, tmp_path)
+    assert not (tmp_path / "stage1" / "record.json").exists()
 
 
 def test_sequences_longer_than_the_models_positions(make_model, corpus, settings, cpu):

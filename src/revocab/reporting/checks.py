@@ -23,6 +23,7 @@ class Limits:
     gradient_norm_share: float = 0.95  # share of the steps after warm-up that must be calm
     coverage: float = 0.95  # share of target tokens that are exact or aligned must be above
     zero_initialised: float = 0.05  # share of target tokens that start at zero must be below
+    skipped_steps: int = 0  # steps of both stages that may be left out because they were not finite
     warmup_share: float = 0.03  # share of a stage's steps whose gradient norms do not count
 
 
@@ -56,7 +57,7 @@ def checklist(
     if stage1 and stage2:
         checks += _stage2_checks(stage1, stage2, limits)
     if stage1 or stage2:
-        checks += _gradient_checks(metrics, limits)
+        checks += [*_gradient_checks(metrics, limits), _skipped_check(stage1, stage2, limits)]
     return checks + _alignment_checks(alignment, limits)
 
 
@@ -92,6 +93,11 @@ def _gradient_checks(metrics: Sequence[Mapping[str, Any]], limits: Limits) -> li
         ),
         _check("gradient norm spikes", count, limits.spikes, count is not None and count <= limits.spikes),
     ]
+
+
+def _skipped_check(stage1: Mapping[str, Any], stage2: Mapping[str, Any], limits: Limits) -> Check:
+    count = sum(number(stage.get("skipped_steps")) or 0 for stage in (stage1, stage2))
+    return _check("steps skipped, not finite", count, limits.skipped_steps, count <= limits.skipped_steps)
 
 
 def _norms_after_warmup(metrics: Sequence[Mapping[str, Any]], stage: str, warmup_share: float) -> list[float | None]:

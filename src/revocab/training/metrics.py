@@ -24,6 +24,7 @@ from revocab.training.module import StageModule
 from revocab.training.settings import StageSettings
 
 log = logging.getLogger(__name__)
+MOST_SKIPPED = 10  # steps in a row: what is skipped that often does not come back
 
 
 class StepLogger(Protocol):
@@ -48,15 +49,22 @@ class StageMetrics(pl.Callback):
         self.lines: list[dict[str, Any]] = []
         self._seconds_before, self._peak_before, self._started = 0.0, 0, 0.0
         self._on_cuda = False
+        self.skipped, self._skipped_in_a_row = 0, 0  # steps that were left out, for they were not finite
         self._losses: list[torch.Tensor] = []  # of the micro-batches of the running step
         self._pending: list[tuple[torch.Tensor, torch.Tensor, float]] = []  # loss, gradient norm, lr of finished steps
 
     def state_dict(self) -> dict[str, Any]:
-        return {"lines": self.lines, "seconds": self.seconds, "peak": self.peak_memory_bytes}
+        return {
+            "lines": self.lines,
+            "seconds": self.seconds,
+            "peak": self.peak_memory_bytes,
+            "skipped": [self.skipped, self._skipped_in_a_row],
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.lines, self._seconds_before = list(state_dict["lines"]), state_dict["seconds"]
         self._peak_before = state_dict["peak"]
+        self.skipped, self._skipped_in_a_row = state_dict["skipped"]
 
     @property
     def seconds(self) -> float:
@@ -104,7 +112,7 @@ class StageMetrics(pl.Callback):
         """Fetch what is pending from the device, check it, and write the logged steps.
 
         Raises:
-            TrainingError: a loss or gradient norm that is not finite.
+            TrainingError: a loss or gradient norm that is not finite; where such steps are skipped, too many in a row.
         """
         if not self._pending:
             return
@@ -115,8 +123,11 @@ class StageMetrics(pl.Callback):
         first = trainer.global_step - len(rates) + 1
         self._pending = []
         for step, (loss, norm), rate in zip(range(first, first + len(rates)), values.tolist(), rates, strict=True):
-            self._check(step, loss, norm, rate)
-            if self._is_logged(step):
+            finite = math.isfinite(loss) and math.isfinite(norm)
+            self._skipped_in_a_row = 0 if finite else self._skipped_in_a_row + 1
+            if not finite:
+                self._stop_or_skip(step, loss, norm, rate)
+            if self._is_logged(step) or not finite:
                 self._write(self._line(step, loss, norm, rate), trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -129,7 +140,12 @@ class StageMetrics(pl.Callback):
     def record(self, trainable_parameters: int) -> StageRecord:
         """The stage in the terms of summary.json, from the logged steps."""
         settings, lines = self.settings, self.lines
-        losses, norms = [line["loss"] for line in lines], [line["grad_norm"] for line in lines]
+        losses = [line["loss"] for line in lines if line["loss"] is not None]
+        norms = [line["grad_norm"] for line in lines if line["grad_norm"] is not None]
+        if self.skipped == settings.steps:
+            raise TrainingError(
+                f"{settings.name}: all of its {settings.steps} steps were skipped, nothing was trained."
+            )
         last = losses[-math.ceil(len(losses) / 10) :]
         tokens = lines[-1]["tokens"]
         return StageRecord(
@@ -144,7 +160,8 @@ class StageMetrics(pl.Callback):
             loss_last=sum(last) / len(last),
             loss_max=max(losses),
             grad_norm_max=max(norms),
-            spikes=len(spikes(losses)),
+            spikes=len(spikes([line["loss"] for line in lines])),
+            skipped_steps=self.skipped,
         )
 
     def _stop(self) -> None:
@@ -159,14 +176,16 @@ class StageMetrics(pl.Callback):
     def _line(self, step: int, loss: float, norm: float, rate: float) -> dict[str, Any]:
         settings = self.settings
         tokens = step * settings.sequences_per_step * settings.max_seq_length
+        skipped = {} if math.isfinite(loss) and math.isfinite(norm) else {"skipped": True}
         return {
             "stage": settings.name,
             "step": step,
-            "loss": loss,
+            "loss": loss if math.isfinite(loss) else None,
             "lr": rate,
-            "grad_norm": norm,
+            "grad_norm": norm if math.isfinite(norm) else None,
             "tokens": tokens,
             "seconds": round(self.seconds, 3),
+            **skipped,
         }
 
     def _write(self, line: dict[str, Any], trainer: pl.Trainer) -> None:
@@ -178,16 +197,23 @@ class StageMetrics(pl.Callback):
             with self.path.open("a", encoding="utf-8") as file:  # closed at once: flushed to the system
                 file.write(json.dumps(line) + "\n")
         stage = self.settings.name
-        values = {f"{stage}/{key}": line[key] for key in ("loss", "lr", "grad_norm", "tokens", "seconds")}
+        shown = ("loss", "lr", "grad_norm", "tokens", "seconds")
+        values = {f"{stage}/{key}": line[key] for key in shown if line[key] is not None}
         for logger in self.loggers:
             logger.log_metrics(values, step=line["step"])
-        self._bar.set_postfix(loss=f"{line['loss']:.3f}", refresh=False)
+        loss = "skipped" if line["loss"] is None else f"{line['loss']:.3f}"
+        self._bar.set_postfix(loss=loss, refresh=False)
 
-    def _check(self, step: int, loss: float, norm: float, rate: float) -> None:
-        if math.isfinite(loss) and math.isfinite(norm):
-            return
+    def _stop_or_skip(self, step: int, loss: float, norm: float, rate: float) -> None:
+        """Count a step that was left out, or raise."""
         settings = self.settings
         what = f"loss became {loss}" if not math.isfinite(loss) else f"norm of the gradients became {norm}"
+        if settings.skip_nonfinite and self._skipped_in_a_row <= MOST_SKIPPED:
+            self.skipped += 1
+            log.warning("%s: the %s in step %d, which is skipped.", settings.name, what, step)
+            return
+        if settings.skip_nonfinite:
+            what += f" (as in the {MOST_SKIPPED} steps before, which were skipped)"
         raise TrainingError(
             f"{settings.name}: the {what} in step {step} of {settings.steps}, at learning rate {rate:.3g}. "
             f"Lower {settings.key('lr')} (now {settings.learning_rate:g}) or vocab.gradient_clip "

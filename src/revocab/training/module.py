@@ -22,6 +22,7 @@ class StageModule(pl.LightningModule):
         make_optimiser: gives optimiser and schedule for a module.
         vocabulary_size: tokens that the tokenizer has; logits beyond are left out of the loss.
         gradient_clip: largest norm of all gradients together; 0 clips nothing.
+        skip_nonfinite: leave a step out whose loss or gradient is not finite; every step then waits for the device.
         seed: of dropout. Every micro-batch has a seed of its own, so that a resumed run, or one on another number of
             devices, draws what it would have drawn.
     """
@@ -33,11 +34,14 @@ class StageModule(pl.LightningModule):
         *,
         vocabulary_size: int,
         gradient_clip: float,
+        skip_nonfinite: bool,
         seed: int,
     ) -> None:
         super().__init__()
         self.model, self.make_optimiser = model, make_optimiser
         self.vocabulary_size, self.gradient_clip, self.seed = vocabulary_size, gradient_clip, seed
+        self.skip_nonfinite = skip_nonfinite
+        self._losses: list[torch.Tensor] = []  # of the micro-batches of the running step, where steps may be skipped
         self.strict_loading = False  # checkpoints hold only what is trained
         self.micro_batch_loss: torch.Tensor | None = None  # Lightning hands out a share of it under accumulation
         self.gradient_norm: torch.Tensor | None = None  # of the last optimiser step, before clipping
@@ -47,6 +51,8 @@ class StageModule(pl.LightningModule):
         torch.manual_seed(micro_batch_seed(self.seed, batch_idx * self.trainer.world_size + self.global_rank))
         loss = next_token_loss(self.model, batch, self.vocabulary_size)
         self.micro_batch_loss = loss.detach()
+        if self.skip_nonfinite:
+            self._losses.append(self.micro_batch_loss)
         return loss
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -63,9 +69,21 @@ class StageModule(pl.LightningModule):
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = nn.utils.get_total_norm([p.grad for p in parameters])
         self.gradient_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm  # of all parts, where sharded
+        self.learning_rate = optimizer.param_groups[0]["lr"]
+        if self.skip_nonfinite and not self._is_finite(self.gradient_norm):
+            for parameter in parameters:
+                parameter.grad = None  # an optimiser passes over it: weights, moments and its step count stay
+            return
         if self.gradient_clip > 0:
             nn.utils.clip_grads_with_norm_(parameters, self.gradient_clip, self.gradient_norm)
-        self.learning_rate = optimizer.param_groups[0]["lr"]
+
+    def _is_finite(self, norm: torch.Tensor) -> bool:
+        """Whether the losses of the running step, on all devices, and the norm of its gradients are."""
+        losses, self._losses = torch.stack(self._losses), []
+        finite = (losses.isfinite().all() & norm.isfinite()).float()
+        if self.trainer.world_size > 1:  # all devices must leave out the same steps
+            finite = self.trainer.strategy.reduce(finite, reduce_op="min")
+        return bool(finite)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Count the micro-batches that Lightning's loop has seen in those that this process sees now.

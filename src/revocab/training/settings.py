@@ -42,6 +42,7 @@ class StageSettings:
     warmup_share: float  # of the steps
     weight_decay: float  # of matrices, AdamW's decoupled form
     gradient_clip: float  # largest norm of all gradients together; 0 clips nothing
+    skip_nonfinite: bool  # leave a step out whose loss or gradient is not finite, instead of stopping
     bf16: bool  # compute under bf16 autocast; weights stay float32 either way
     optimizer: str  # a name of optimisation.OPTIMIZERS
     shuffle: bool  # permute the sequences that are read

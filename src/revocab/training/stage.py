@@ -18,7 +18,7 @@ from pytorch_lightning.plugins.environments import TorchElasticEnvironment
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from revocab.artifacts import StageRecord, TokenizedCorpus
-from revocab.errors import ConfigError, ModelError
+from revocab.errors import ConfigError, ModelError, TrainingError
 from revocab.runtime.files import disk_errors
 from revocab.training.checkpoints import Checkpointing, MappedCheckpoints, StageFolder
 from revocab.training.data import StageData
@@ -109,6 +109,7 @@ def fit(
             optimiser_factory(settings, prepared.tables),
             vocabulary_size=data.vocabulary_size,
             gradient_clip=settings.gradient_clip,
+            skip_nonfinite=settings.skip_nonfinite,
             seed=settings.seed,
         )
         mode = training_mode(model, gradient_checkpointing=settings.gradient_checkpointing)
@@ -121,6 +122,7 @@ def fit(
     record = metrics.record(prepared.trainable_parameters)
     if trainer.is_global_zero:
         model = prepared.finish()
+        _check_weights(model, prepared.changed, settings)
         with _disk_errors(place.path, metrics_path):
             place.write_result(model, prepared.changed, record)
     return model, record
@@ -195,6 +197,16 @@ def _check_fit(model: PreTrainedModel, tokens: TokenizedCorpus, settings: StageS
     if positions and settings.max_seq_length > positions:
         raise ConfigError(
             "vocab.max_seq_length", settings.max_seq_length, f"at most {positions}, the positions that the model has"
+        )
+
+
+def _check_weights(model: PreTrainedModel, changed: Sequence[str], settings: StageSettings) -> None:
+    """Raise TrainingError if a weight is not finite: the last line against a broken model that looks like a result."""
+    broken = [name for name in changed if not bool(model.get_parameter(name).isfinite().all())]
+    if broken:
+        raise TrainingError(
+            f"{settings.name}: weights that are not finite after the last step, in {broken[0]} and {len(broken) - 1} "
+            f"others. Lower {settings.key('lr')} (now {settings.learning_rate:g})."
         )
 
 
