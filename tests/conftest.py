@@ -21,3 +21,9 @@ def fresh_hydra():
     GlobalHydra.instance().clear()
     yield
     GlobalHydra.instance().clear()
+
+
+@pytest.fixture(autouse=True)
+def own_wandb_service():
+    """W&B leaves the address of its service in the environment; a script that a test starts may find it gone."""
+    os.environ.pop("WANDB_SERVICE", None)

@@ -212,3 +212,10 @@ def test_ends_reads_by_the_last_piece_and_speaks_by_the_first(words, method):
     assert alignment.for_table("input").weights[3].toarray()[0, [3, 4]].tolist() == [0.0, 1.0]
     assert alignment.for_table("output").weights[3].toarray()[0, [3, 4]].tolist() == [1.0, 0.0]
     np.testing.assert_allclose(alignment.for_table("tied").row_sums(), 1.0, atol=1e-6)
+
+
+def test_a_space_and_single_bytes_say_nothing_but_spaces_tell_of_spaces(make_problem):
+    problem = make_problem([b" ", b"\xce", b"\xb1", b"a"], [" \u03b1".encode(), b"   ", b" a", b"a"])
+    alignment = align(problem, Settings(method="subtoken"))
+    assert alignment.origin.tolist() == [Origin.UNSEEN, Origin.SUBTOKENS, Origin.SUBTOKENS, Origin.EXACT]
+    assert alignment.weights[1].toarray()[0].tolist() == [1.0, 0.0, 0.0, 0.0]

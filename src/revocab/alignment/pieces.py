@@ -5,15 +5,24 @@ from scipy import sparse
 
 from revocab.alignment.problem import Problem
 from revocab.alignment.proposal import weights_from_entries
+from revocab.artifacts import Vocabulary
 
 
 def telling_pieces(problem: Problem) -> np.ndarray:
-    """(T,) bool: tokens that have pieces, not all of them single bytes, which say nothing about a text's meaning."""
+    """(T,) bool: tokens that have pieces which say something of them: not single bytes, and spaces only of spaces."""
     num_pieces_T = np.diff(problem.pieces.offsets)
     row_of_piece = np.repeat(np.arange(len(problem.target)), num_pieces_T)
+    says_more = ~problem.source.single_byte[problem.pieces.ids]
+    says_more &= (
+        _more_than_spaces(problem.source)[problem.pieces.ids] | ~_more_than_spaces(problem.target)[row_of_piece]
+    )
     telling_T = np.zeros(len(problem.target), dtype=bool)
-    telling_T[row_of_piece[~problem.source.single_byte[problem.pieces.ids]]] = True
+    telling_T[row_of_piece[says_more]] = True
     return telling_T
+
+
+def _more_than_spaces(vocabulary: Vocabulary) -> np.ndarray:
+    return np.fromiter((bool(surface.strip(b" ")) for surface in vocabulary.surfaces), dtype=bool)
 
 
 def mean_of_pieces(problem: Problem, rows_T: np.ndarray, kind: str = "uniform") -> sparse.csr_matrix:
