@@ -84,7 +84,7 @@ def test_questions_are_kept_out_of_the_corpus_with_the_documents_that_quote_them
     item = {"question": f"{asked}?", "choices": ["the aorta", "a vein"], "gold": 0}
     (tmp_path / "exam.jsonl").write_text(json.dumps(item) + "\n", encoding="utf-8")
     write(tmp_path / "text.jsonl", [*DOCUMENTS, f"An exam: {asked.upper()}, and so on."])
-    made = upstream("evaluation.qa=true", "evaluation.tasks=[exam.jsonl]")
+    made = upstream("evaluation.qa=true", "evaluation.tasks=[exam.jsonl]", "corpus.overlap_words=13")
     assert everything(made.corpus) == set(DOCUMENTS)
     (removed,) = map(json.loads, (made.corpus_folder / "removed.jsonl").read_text().splitlines())
     assert (removed["reason"], removed["dataset"]) == ("contaminated", "exam")
