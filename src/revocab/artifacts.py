@@ -428,6 +428,7 @@ class StageRecord:
     grad_norm_max: float  # before clipping
     spikes: int  # steps whose loss stands out of the running median
     skipped_steps: int = 0  # left out, for their loss or gradient was not finite
+    checkpoint_bytes: int = 0  # the most that its checkpoints took on the disk while it ran
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

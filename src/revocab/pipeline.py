@@ -231,6 +231,10 @@ def stage2_kind(vocab: VocabConfig) -> training.Kind:
     return "lora_tables" if vocab.stage2_train is Stage2Train.body_and_tables else "lora"
 
 
+def folder_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def bytes_per_token(tokens: TokenizedCorpus) -> float:
     """Of the training corpus, the marks between documents counted as tokens: what a step reads, in bytes."""
     return tokens.text_bytes / len(tokens.tokens)
@@ -478,6 +482,7 @@ class Adaptation:
             "terms": self.upstream.terms,
             **stages,
             **({"baseline": self.baseline} if self.baseline else {}),
+            "disk": {name: folder_bytes(self.job.path / name) for name in ("checkpoints", "model")},
             "qa": self.qa(),
             "checks": self.checks(stages, report),
         }

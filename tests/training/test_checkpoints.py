@@ -57,7 +57,7 @@ def equal(one: torch.nn.Module, other: torch.nn.Module) -> bool:
 
 
 def same_record(one, other) -> bool:
-    measured = ("seconds", "tokens_per_second", "peak_memory_bytes")
+    measured = ("seconds", "tokens_per_second", "peak_memory_bytes", "checkpoint_bytes")
     return all(value == other.as_dict()[key] for key, value in one.as_dict().items() if key not in measured)
 
 
@@ -277,12 +277,54 @@ DAMAGES = {
 }
 
 
+@pytest.mark.parametrize("which", [["last"], ["last", "previous"], ["previous"]])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    which, make_model, corpus, settings, cpu, stop_at, tmp_path, caplog
+):
+    chosen = settings(kind="full", checkpoint_every=2)
+    stop_at(5)
+    with pytest.raises(StoppedError):
+        run(tmp_path / "parts", make_model(), corpus, chosen, cpu)
+    stop_at(None)
+    folder = tmp_path / "parts" / "stage1"
+    assert {path.name for path in folder.glob("*.ckpt")} == {"last.ckpt", "previous.ckpt"}
+    for name in which:
+        path = folder / f"{name}.ckpt"
+        path.write_bytes(path.read_bytes()[:-100])
+    resumed, record = run(tmp_path / "parts", make_model(), corpus, chosen, cpu)
+    whole, _ = run(tmp_path / "whole", make_model(), corpus, chosen, cpu)
+    assert equal(whole, resumed)
+    assert lines_of(tmp_path / "whole") == lines_of(tmp_path / "parts")
+    assert resumed_from(folder) == {"last": [2], "last previous": [], "previous": [4]}[" ".join(which)]
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    falls_back = f"The checkpoint {folder / 'last.ckpt'} is damaged: the stage goes on from previous.ckpt."
+    anew = f"The checkpoint {folder / 'previous.ckpt'} is damaged: the stage begins anew."
+    assert said == {"last": [falls_back], "last previous": [falls_back, anew], "previous": []}[" ".join(which)]
+    assert list(folder.glob("*.ckpt")) == []  # the stage is done
+    assert record.checkpoint_bytes > 0
+
+
+def test_a_kill_between_the_two_renames_leaves_the_earlier_checkpoint(
+    make_model, corpus, settings, cpu, stop_at, tmp_path
+):
+    chosen = settings(kind="full", checkpoint_every=2)
+    stop_at(3)
+    with pytest.raises(StoppedError):
+        run(tmp_path / "parts", make_model(), corpus, chosen, cpu)
+    stop_at(None)
+    folder = tmp_path / "parts" / "stage1"
+    (folder / "last.ckpt").rename(folder / "previous.ckpt")
+    resumed, _ = run(tmp_path / "parts", make_model(), corpus, chosen, cpu)
+    assert resumed_from(folder) == [2]
+    assert equal(resumed, run(tmp_path / "whole", make_model(), corpus, chosen, cpu)[0])
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_said_and_the_stage_begins_anew(
     damage, make_model, corpus, settings, cpu, stop_at, tmp_path, caplog
 ):
     chosen = settings(kind="full", checkpoint_every=2)
-    stop_at(5)
+    stop_at(3)
     with pytest.raises(StoppedError):
         run(tmp_path / "parts", make_model(), corpus, chosen, cpu)
     stop_at(None)

@@ -2,6 +2,7 @@
 
 stage.json           digest of what decides the result; the steps that the stage was resumed from
 last.ckpt            while it runs: what is trained, optimiser, schedule, data position, logged lines
+previous.ckpt        the one before, in case that one is damaged
 trained.safetensors  once it is done: the parameters that it changed, adapters merged
 record.json          the StageRecord; written last, so its presence says that the stage is done
 """
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 HALF = ".last.ckpt.tmp"  # a checkpoint on its way
+KEPT = ("last.ckpt", "previous.ckpt")
 
 
 class StageFolder:
@@ -52,9 +54,7 @@ class StageFolder:
             left.unlink(missing_ok=True)  # of a process that was killed while it wrote
         stored = _read(self.path / "stage.json")
         if stored.get("digest") == self.digest:
-            if self.checkpoint and not _is_whole(self.checkpoint):
-                log.warning("The checkpoint %s is damaged: the stage begins anew.", self.checkpoint)
-                self.checkpoint.unlink()
+            self._drop_damaged()
             return
         if not stored and (self.path / "stage.json").exists():
             log.warning("%s is damaged: the stage begins anew.", self.path / "stage.json")
@@ -62,16 +62,38 @@ class StageFolder:
             log.warning("%s holds a stage with other settings or another start: it begins anew.", self.path)
         self._begin_anew(self.path)
 
+    def _drop_damaged(self) -> None:
+        while (checkpoint := self.checkpoint) and not _is_whole(checkpoint):
+            checkpoint.unlink()
+            instead = f"goes on from {self.checkpoint.name}" if self.checkpoint else "begins anew"
+            log.warning("The checkpoint %s is damaged: the stage %s.", checkpoint, instead)
+
     def _begin_anew(self, path: Path) -> None:
-        for name in ("record.json", "trained.safetensors", "last.ckpt"):
+        for name in ("record.json", "trained.safetensors", *KEPT):
             (path / name).unlink(missing_ok=True)
         write_json(path / "stage.json", {"digest": self.digest, "resumed_from": []})
 
     @property
     def checkpoint(self) -> Path | None:
         """What to continue from, if anything."""
-        path = self.path / "last.ckpt" if self.path else None
-        return path if path and path.exists() else None
+        return next(iter(self._checkpoints()), None)
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """What the checkpoints take on the disk now."""
+        return sum(path.stat().st_size for path in self._checkpoints())
+
+    def _checkpoints(self) -> list[Path]:
+        """Those that are there, the latest first."""
+        return [path for name in KEPT if self.path and (path := self.path / name).exists()]
+
+    def take(self, written: Path) -> None:
+        """Make a file that is complete the last checkpoint; a kill at any moment leaves at least one of both."""
+        assert self.path is not None
+        last, previous = (self.path / name for name in KEPT)
+        if last.exists():
+            last.replace(previous)
+        written.replace(last)
 
     def note_resume(self, step: int) -> None:
         if self.path is not None:
@@ -116,18 +138,20 @@ class StageFolder:
         except SafetensorError as error:
             raise ResourceError(f"Cannot write the trained parameters to {self.path}: {error}. Free space.") from error
         write_json(self.path / "record.json", record.as_dict())
-        (self.path / "last.ckpt").unlink(missing_ok=True)
+        for name in KEPT:
+            (self.path / name).unlink(missing_ok=True)
 
 
 class Checkpointing(pl.Callback):
-    """Writes last.ckpt every so many optimiser steps, and notes when a stage continues from it."""
+    """Writes a checkpoint every so many optimiser steps, and notes when a stage continues from it."""
 
     def __init__(self, folder: StageFolder, metrics: StageMetrics, *, every: int, steps: int) -> None:
         self.folder, self.metrics, self.every, self.steps = folder, metrics, every, steps
         self._saved = 0
+        self.most_bytes = 0  # that checkpoints took on the disk, without one that is being written
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._saved = trainer.global_step
+        self._saved, self.most_bytes = trainer.global_step, self.folder.checkpoint_bytes
         if self._saved and trainer.is_global_zero:
             self.folder.note_resume(self._saved)
             log.info("%s continues from step %d.", self.metrics.settings.name, self._saved)
@@ -145,7 +169,8 @@ class Checkpointing(pl.Callback):
         with _temporary_files_in(path) if trainer.is_global_zero else nullcontext():
             trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
-            temporary.replace(path / "last.ckpt")
+            self.folder.take(temporary)
+            self.most_bytes = max(self.most_bytes, self.folder.checkpoint_bytes)
 
 
 class MappedCheckpoints(TorchCheckpointIO):

@@ -137,7 +137,7 @@ class StageMetrics(pl.Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._stop()
 
-    def record(self, trainable_parameters: int) -> StageRecord:
+    def record(self, trainable_parameters: int, checkpoint_bytes: int) -> StageRecord:
         """The stage in the terms of summary.json, from the logged steps."""
         settings, lines = self.settings, self.lines
         losses = [line["loss"] for line in lines if line["loss"] is not None]
@@ -162,6 +162,7 @@ class StageMetrics(pl.Callback):
             grad_norm_max=max(norms),
             spikes=len(spikes([line["loss"] for line in lines])),
             skipped_steps=self.skipped,
+            checkpoint_bytes=checkpoint_bytes,
         )
 
     def _stop(self) -> None:

@@ -119,7 +119,7 @@ def fit(
         prepared = prepare(load(), settings)  # the one that was trained is in parts
         module.model = prepared.module
         trainer.strategy.copy_trained(module)
-    record = metrics.record(prepared.trainable_parameters)
+    record = metrics.record(prepared.trainable_parameters, checkpointing.most_bytes)
     if trainer.is_global_zero:
         model = prepared.finish()
         _check_weights(model, prepared.changed, settings)
