@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shlex
 import shutil
 import statistics
@@ -11,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import wandb
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from revocab import cli, pipeline, training
-from revocab.runtime.embedded import ASSETS
+from revocab.runtime.embedded import ASSETS, locate
 
 SMALL = [  # two steps a stage, a few short documents: seconds, and every step of the pipeline runs
     "scale.step_factor=0.0008", "vocab.probe_steps=1", "vocab.max_seq_length=32", "vocab.gradient_accumulation=1",
@@ -254,6 +256,36 @@ def test_a_single_run_can_save_its_model_and_evaluate_scores_it_alike(command, t
     for row in scores.values():
         assert row["low"] <= row["value"] <= row["high"]
         assert row["documents"] == 3
+
+
+def test_adapters_with_their_tables_are_the_saved_model(command, tmp_path):
+    """The lines of the card, run as they stand."""
+    code, _, err = command("train", "lora=r64_tables", "save_model=true", "save_adapter=true")
+    assert code == 0, err
+    (folder,) = jobs(tmp_path / "outputs" / "train")
+    card = (folder / "adapter" / "README.md").read_text()
+    source = locate(
+        yaml.safe_load((folder / "config.yaml").read_text())["models"]["source_model"], "models.source_model"
+    )
+    lines = card.split("```python\n")[1].split("```")[0].replace("FOLDER", str(folder / "adapter"))
+    made: dict = {}
+    exec(re.sub(r'from_pretrained\("[^"]*"', f'from_pretrained("{source}"', lines, count=1), made)
+    saved = AutoModelForCausalLM.from_pretrained(folder / "model")
+    ids = torch.arange(0, 6144, 100)[None]
+    with torch.no_grad():
+        expected = saved(input_ids=ids).logits
+        torch.testing.assert_close(made["model"].eval()(input_ids=ids).logits, expected, rtol=1e-4, atol=1e-4)
+    assert len(made["tokenizer"]) == 6144
+    final = read(folder / "summary.json")["bpb"]["heldout"]["final"]
+    for name in ("model", "adapter"):
+        text = (folder / name / "README.md").read_text()
+        assert f"{final:.4f}" in text
+        assert "lora_tables" in text
+        assert (
+            yaml.safe_load(text.split("---")[1])["library_name"] == {"model": "transformers", "adapter": "peft"}[name]
+        )
+    disk = read(folder / "summary.json")["disk"]
+    assert disk["model"] > disk["adapter"] > 0
 
 
 def test_align_reports_every_token(command, tmp_path):

@@ -38,7 +38,17 @@ TABLE_SETTINGS = (
     "vocab.bf16",
     "seed",
 )
-UNLABELLED_OVERRIDES = ("hydra", "logger", "launcher", "paths", "pipeline", "experiment", "sweep_name", "save_model")
+UNLABELLED_OVERRIDES = (
+    "hydra",
+    "logger",
+    "launcher",
+    "paths",
+    "pipeline",
+    "experiment",
+    "sweep_name",
+    "save_model",
+    "save_adapter",
+)
 
 # Data and machine: the same for a whole sweep, and too long for a folder's name.
 UNNAMED_NODES = ("preset", "model", "models", "corpus", "evaluation", "trainer", "tokenization", "limits")

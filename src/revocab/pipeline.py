@@ -273,11 +273,31 @@ class Adaptation:
                 self.note(name, self.upstream.score(model, self.upstream.target_tokenizer))
         self.note_answers("final", self.upstream.answer(model, self.upstream.target_tokenizer))
         if self.config.save_model:
-            initialisation.save_model(model, self.upstream.target_tokenizer, self.job.path / "model")
+            initialisation.save_model(
+                model,
+                self.upstream.target_tokenizer,
+                self.job.path / "model",
+                trust_remote_code=self.config.models.trust_remote_code,
+            )
+        if self.config.save_adapter and self.config.vocab.enabled:
+            adapter = self.stage_folder("stage2") / "adapter"
+            initialisation.save_adapter(model, self.upstream.target_tokenizer, adapter, self.job.path / "adapter")
         del model  # the baseline needs its memory
         if self.config.baseline is Baseline.source_cpt:
             self.train_source()
-        return self.summary(report)
+        summary = self.summary(report)
+        self.write_cards(summary)
+        return summary
+
+    def write_cards(self, summary: Mapping[str, Any]) -> None:
+        """README.md of what is saved: written last, for it holds the scores."""
+        for name in ("model", "adapter"):
+            if (self.job.path / name).is_dir():
+                models = self.config.models
+                card = reporting.model_card(
+                    summary, source=models.source_model, target=models.target_tokenizer, kind=name
+                )
+                write_text(self.job.path / name / "README.md", card)
 
     def initialised_model(self) -> PreTrainedModel:
         """The source model with the target vocabulary; scored before, after, and after a probe that is thrown away."""
@@ -482,7 +502,7 @@ class Adaptation:
             "terms": self.upstream.terms,
             **stages,
             **({"baseline": self.baseline} if self.baseline else {}),
-            "disk": {name: folder_bytes(self.job.path / name) for name in ("checkpoints", "model")},
+            "disk": {name: folder_bytes(self.job.path / name) for name in ("checkpoints", "model", "adapter")},
             "qa": self.qa(),
             "checks": self.checks(stages, report),
         }

@@ -469,7 +469,8 @@ class Config:
     scale: Scale = field(default_factory=Scale)
     preset: str = MISSING
     baseline: Baseline = Baseline.none  # source_cpt: the source model trained on as many bytes with its own tokenizer
-    save_model: bool = False
+    save_model: bool = False  # model/: a plain Hugging Face folder, adapters merged
+    save_adapter: bool = False  # adapter/: the adapters of stage 2 with the embedding tables and the tokenizer
     sweep_name: str | None = None  # folder under multirun/; null in a single run
     seed: int = 0
 
@@ -484,6 +485,8 @@ class Config:
         expected = f"one of {fitting}: devices share the {accumulation} micro-batches of a step"
         hint = "Or change vocab.gradient_accumulation (and vocab.batch_size, to keep the sequences of a step)."
         require(accumulation % devices == 0, "trainer.devices", devices, expected, hint)
+        lora = self.vocab.stage2_use_lora or not self.save_adapter
+        require(lora, "save_adapter", self.save_adapter, "false without LoRA", "lora=r64 trains adapters.")
         sharded = self.trainer.strategy is Strategy.fsdp and self.vocab.stage2_optimizer == "adamw_8bit"
         hint = "bitsandbytes knows no parts of a matrix. Or choose trainer=ddp."
         expected = "adamw_torch or adamw_torch_fused with trainer=fsdp"

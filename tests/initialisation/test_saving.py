@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from revocab.initialisation import load_model, save_model
+from revocab.errors import ModelError
+from revocab.initialisation import load_model, save_model, saving
 
 
 def same_logits(a: torch.nn.Module, b: torch.nn.Module) -> bool:
@@ -73,3 +74,28 @@ def test_generation_config_that_transformers_refuses_is_mended(make_model, make_
     written = json.loads((tmp_path / "model" / "generation_config.json").read_text())
     assert written["temperature"] == 0.6
     assert written["do_sample"] is True
+
+
+@pytest.mark.parametrize("change", ["weights", "rows", "missing"])
+def test_what_does_not_load_as_it_was_is_refused(change, make_model, make_tokenizer, tmp_path, monkeypatch):
+    folder = tmp_path / "model"
+    save_model(make_model("Llama"), make_tokenizer(24), folder)
+    before = (folder / "model.safetensors").read_bytes()
+    model = make_model("Llama")
+    other = make_model("Llama", rows=32 if change == "rows" else 24)
+    if change == "weights":
+        other.get_output_embeddings().weight.data[11, 3] += 1.0  # one number of one token
+
+    def write(_, path):
+        other.save_pretrained(
+            path, state_dict=None if change != "missing" else dict(list(other.state_dict().items())[:-1])
+        )
+
+    monkeypatch.setattr(saving, "_write", write)
+    with pytest.raises(
+        ModelError,
+        match=r"that was written does not load (again|as the model that was trained: logits differ by up to)",
+    ):
+        save_model(model, make_tokenizer(24), folder)
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -186,6 +186,7 @@ def test_finished_stage_is_read_back(kind, tied, make_model, corpus, settings, c
         "stage.json",
         "record.json",
         "trained.safetensors",
+        *(["adapter"] if "lora" in kind else []),
     }
     before = lines_of(tmp_path)
     monkeypatch.setattr(pl.Trainer, "fit", lambda *_, **__: pytest.fail("a finished stage was trained again"))

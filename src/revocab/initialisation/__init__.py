@@ -6,7 +6,7 @@ W, `save_model` writes a plain Hugging Face folder; `restored_tables` undoes a t
 
 from revocab.initialisation.loading import load_model
 from revocab.initialisation.restoring import restored_tables
-from revocab.initialisation.saving import save_model
+from revocab.initialisation.saving import save_adapter, save_model
 from revocab.initialisation.tables import replace_vocabulary
 
-__all__ = ["load_model", "replace_vocabulary", "restored_tables", "save_model"]
+__all__ = ["load_model", "replace_vocabulary", "restored_tables", "save_adapter", "save_model"]

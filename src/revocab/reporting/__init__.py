@@ -4,6 +4,7 @@ Everything is made from the files that jobs leave, so a report can be rebuilt at
 job whose files are missing or broken costs its own row only.
 """
 
+from revocab.reporting.card import model_card
 from revocab.reporting.checks import Limits, checklist
 from revocab.reporting.jobs import Job, collect, read_metrics
 from revocab.reporting.sweep import SweepReport, write_sweep
@@ -19,6 +20,7 @@ __all__ = [
     "finish",
     "log_summary",
     "make_logger",
+    "model_card",
     "read_metrics",
     "track_sweep",
     "write_sweep",

@@ -4,6 +4,7 @@ stage.json           digest of what decides the result; the steps that the stage
 last.ckpt            while it runs: what is trained, optimiser, schedule, data position, logged lines
 previous.ckpt        the one before, in case that one is damaged
 trained.safetensors  once it is done: the parameters that it changed, adapters merged
+adapter/             once it is done, with LoRA: the adapters alone, in peft's form
 record.json          the StageRecord; written last, so its presence says that the stage is done
 """
 

@@ -121,6 +121,9 @@ def fit(
         trainer.strategy.copy_trained(module)
     record = metrics.record(prepared.trainable_parameters, checkpointing.most_bytes)
     if trainer.is_global_zero:
+        if prepared.save_adapter and place.path:
+            with quiet_lightning(), _disk_errors(place.path, metrics_path):
+                prepared.save_adapter(place.path / "adapter")
         model = prepared.finish()
         _check_weights(model, prepared.changed, settings)
         with _disk_errors(place.path, metrics_path):
