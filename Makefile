@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo setup test test-slow lint clean
+.PHONY: demo setup test test-survival test-slow lint clean
 
 demo: setup
 	$(BIN)/python train.py -m experiment=comparison_table
@@ -25,6 +25,9 @@ $(READY): pyproject.toml constraints.txt
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow'
+
+test-survival: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m survival
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

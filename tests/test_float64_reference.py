@@ -93,7 +93,8 @@ def cut(name, model, alphabet):
     if (whole := model.token_to_id(spelled)) is not None:
         return [whole]
     pieces = model.tokenize(spelled)
-    telling = any(len(piece.value) > 1 or alphabet.index(piece.value) < 0x80 for piece in pieces)
+    says_nothing = alphabet[0x80:] + ([alphabet[0x20] * n for n in range(1, 40)] if surface.strip(b" ") else [])
+    telling = any(piece.value not in says_nothing for piece in pieces)
     return [piece.id for piece in pieces] if telling else []
 
 

@@ -142,6 +142,8 @@ def assert_equal_sweeps(root, whole):
     assert [row.count("completed") for row in tables[0][1:]] == [1, 1]
 
 
+@pytest.mark.slow
+@pytest.mark.survival
 def test_a_sweep_killed_again_and_again_ends_as_if_nothing_had_happened(train, stopped, tmp_path):
     """kill -9 at five moments, one after another: each time the identical command goes on from there."""
     words = ["-m", RATES, f"paths.cache_dir={tmp_path / 'own_cache'}"]

@@ -126,6 +126,8 @@ def end_as_if_killed(item):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
+@pytest.mark.survival
 def test_a_killed_worker_is_one_line_that_says_what_to_do():
     with pytest.raises(ResourceError, match=r"give the same command again, with some\.key below 2"):
         for_each(end_as_if_killed, range(4), workers=2, threads=1, name="shards", key="some.key")

@@ -98,7 +98,7 @@ def test_fsdp_with_bf16_and_gradient_checkpointing(make_model, corpus, settings,
 @pytest.mark.parametrize(
     ("first", "second"),
     [
-        (ONE, TWO["fsdp"]),
+        pytest.param(ONE, TWO["fsdp"], marks=[SLOW, pytest.mark.survival]),
         pytest.param(TWO["fsdp"], TWO["ddp"], marks=SLOW),
         pytest.param(TWO["ddp"], ONE, marks=SLOW),
     ],
