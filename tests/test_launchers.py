@@ -146,7 +146,11 @@ def test_the_launcher_is_no_part_of_a_sweeps_name():
 # --- with the engines ------------------------------------------------------------------------------------------------
 
 
-SLOW = {"joblib": [], "slurm": [pytest.mark.slow], "ray": [pytest.mark.slow]}  # over 10 seconds
+SLOW = {
+    "joblib": [pytest.mark.slow, pytest.mark.survival],
+    "slurm": [pytest.mark.slow],
+    "ray": [pytest.mark.slow],
+}  # over 10 seconds
 
 
 @pytest.mark.parametrize("launcher", [pytest.param(name, marks=[needs(name), *SLOW[name]]) for name in LAUNCHERS])

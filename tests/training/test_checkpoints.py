@@ -126,6 +126,8 @@ train_stage(helpers["model_of"](), corpus, settings, cpu,
 """
 
 
+@pytest.mark.slow
+@pytest.mark.survival
 def test_kill_9_and_resume_in_another_process(make_model, corpus, settings, cpu, tmp_path):
     conftest = Path(__file__).with_name("conftest.py")
     killed = subprocess.run(

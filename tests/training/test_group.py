@@ -58,7 +58,7 @@ SLOW = pytest.mark.slow  # a process imports for seconds before it trains for a 
 @pytest.mark.parametrize(
     ("strategy", "kind", "tied"),
     [
-        ("ddp", "lora", False),
+        pytest.param("ddp", "lora", False, marks=[SLOW, pytest.mark.survival]),
         pytest.param("ddp", "tables", True, marks=SLOW),
         pytest.param("fsdp", "tables", False, marks=SLOW),
         pytest.param("fsdp", "tables", True, marks=SLOW),
