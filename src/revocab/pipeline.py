@@ -423,11 +423,7 @@ class Adaptation:
         vocab, documents = self.config.vocab, len(self.upstream.corpus.train)
         if not self.config.scale.keep_offset_share:
             return vocab.train_start_idx_stage2
-        share = vocab.train_start_idx_stage2 / vocab.offset_corpus_documents
-        if share >= 1:
-            expected = f"below vocab.offset_corpus_documents ({vocab.offset_corpus_documents})"
-            raise ConfigError("vocab.train_start_idx_stage2", vocab.train_start_idx_stage2, expected)
-        return round(share * documents) % documents
+        return round(vocab.train_start_idx_stage2 / vocab.offset_corpus_documents * documents) % documents
 
     def train(self, model: PreTrainedModel, settings: training.StageSettings) -> PreTrainedModel:
         """Run one stage; a probe leaves no trace but its score."""

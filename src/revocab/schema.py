@@ -485,6 +485,10 @@ class Config:
         expected = f"one of {fitting}: devices share the {accumulation} micro-batches of a step"
         hint = "Or change vocab.gradient_accumulation (and vocab.batch_size, to keep the sequences of a step)."
         require(accumulation % devices == 0, "trainer.devices", devices, expected, hint)
+        offset, written_for = self.vocab.train_start_idx_stage2, self.vocab.offset_corpus_documents
+        expected = f"below vocab.offset_corpus_documents ({written_for})"
+        inside = offset < written_for or not self.scale.keep_offset_share  # as a count, the corpus decides
+        require(inside, "vocab.train_start_idx_stage2", offset, expected)
         lora = self.vocab.stage2_use_lora or not self.save_adapter
         require(lora, "save_adapter", self.save_adapter, "false without LoRA", "lora=r64 trains adapters.")
         sharded = self.trainer.strategy is Strategy.fsdp and self.vocab.stage2_optimizer == "adamw_8bit"
