@@ -198,7 +198,11 @@ def test_a_sweep_killed_once_is_ended_by_the_same_command(train, stopped, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "words", [["-m", RATES, "sweep_name=rates"], pytest.param(["vocab.lr_stage1=2e-5"], marks=pytest.mark.slow)]
+    "words",
+    [
+        pytest.param(["-m", RATES, "sweep_name=rates"], marks=[pytest.mark.slow, pytest.mark.survival]),
+        pytest.param(["vocab.lr_stage1=2e-5"], marks=pytest.mark.slow),
+    ],
 )
 def test_ctrl_c_ends_in_one_line_and_the_same_command_goes_on(train, stopped, tmp_path, cache, words):
     words = [*words, f"paths.cache_dir={cache}"]
@@ -281,6 +285,8 @@ def short_of_memory(monkeypatch):
     return arm
 
 
+@pytest.mark.slow
+@pytest.mark.survival
 @pytest.mark.parametrize("from_step", [0, 5])
 def test_a_stage_without_memory_goes_on_with_smaller_micro_batches(train, tmp_path, cache, short_of_memory, from_step):
     words = [f"paths.cache_dir={cache}", "vocab.lr_stage1=2e-5", "pipeline.retry_backoff=0.01"]

@@ -80,6 +80,8 @@ def test_other_kinds_of_files_are_read_too(hub, tmp_path, name):
     assert done.stdout.splitlines() == ["one", "two"], done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.survival
 def test_a_download_that_broke_off_goes_on_where_it_was(hub, tmp_path):
     texts = [os.urandom(500_000).hex() for _ in range(24)]  # 24 MB: the client writes 10 MB at a time
     folder = hub.root / "owner" / "large"
