@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
-from revocab import identity, pipeline, schema
+from revocab import identity, schema, stages
 from revocab.cli import check_groups, group_key, name_sweep, overrides_first, to_typed
 from revocab.errors import ConfigError
 
@@ -82,7 +82,7 @@ LORA_OPTIONS = {  # what each option of the group says of stage 2: LoRA, what is
 @pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "lora"])
 def test_the_options_of_stage_2(option):
     vocab = typed(f"lora={option}").vocab
-    found = (vocab.stage2_use_lora, vocab.stage2_train.value, vocab.lr_tables, pipeline.stage2_kind(vocab))
+    found = (vocab.stage2_use_lora, vocab.stage2_train.value, vocab.lr_tables, stages.stage2_kind(vocab))
     assert found == LORA_OPTIONS[option]
 
 

@@ -12,7 +12,8 @@ FLOORS = [  # lowest first: a module may import from its own package and from th
     {"runtime"},
     {"corpus", "vocabulary", "vectors", "alignment", "initialisation", "training", "evaluation", "reporting"},
     {"schema", "shards"},
-    {"identity", "upstream"},
+    {"identity", "upstream", "stages"},
+    {"adaptation", "comparison"},
     {"pipeline"},
     {"cli"},
 ]

@@ -42,41 +42,41 @@ def everything(corpus):
 def test_a_data_set_that_is_also_trained_on_gives_its_scored_documents_up(upstream, tmp_path, spelling):
     (tmp_path / "folder").mkdir()
     made = upstream(f"evaluation.datasets=[{spelling}]", "evaluation.max_samples=40")
-    scored = set(made.datasets["text"])
-    trained = everything(made.corpus)
+    scored = set(made.text.datasets["text"])
+    trained = everything(made.text.corpus)
     assert len(scored) == 40
     assert not scored & trained
     assert scored | trained == set(DOCUMENTS)
-    assert made.corpus.counts["excluded"] >= 40
+    assert made.text.corpus.counts["excluded"] >= 40
 
 
 def test_of_a_data_set_of_its_own_nothing_is_trained_on_also_what_is_not_scored(upstream, tmp_path):
     write(tmp_path / "held.jsonl", DOCUMENTS[100:200])
     made = upstream("evaluation.datasets=[held.jsonl]", "evaluation.max_samples=5")
-    assert len(made.datasets["held"]) == 5
-    assert everything(made.corpus) == set(DOCUMENTS[:100] + DOCUMENTS[200:])
+    assert len(made.text.datasets["held"]) == 5
+    assert everything(made.text.corpus) == set(DOCUMENTS[:100] + DOCUMENTS[200:])
 
 
 def test_lines_that_are_dropped_do_not_hide_a_scored_document(upstream, tmp_path):
     write(tmp_path / "text.jsonl", [f"Short\n{text}" for text in DOCUMENTS])
     made = upstream("corpus.min_line_length=12", "evaluation.datasets=[text.jsonl]", "evaluation.max_samples=40")
-    scored = {text.removeprefix("Short\n") for text in made.datasets["text"]}
+    scored = {text.removeprefix("Short\n") for text in made.text.datasets["text"]}
     assert len(scored) == 40
-    assert everything(made.corpus) == set(DOCUMENTS) - scored
+    assert everything(made.text.corpus) == set(DOCUMENTS) - scored
 
 
 def test_what_is_scored_is_chosen_once(upstream, monkeypatch):
-    first = upstream("evaluation.datasets=[text.jsonl]").datasets
+    first = upstream("evaluation.datasets=[text.jsonl]").text.datasets
     monkeypatch.setattr("revocab.corpus.first_by_hash", None)
-    assert upstream("evaluation.datasets=[text.jsonl]").datasets == first
+    assert upstream("evaluation.datasets=[text.jsonl]").text.datasets == first
 
 
 @pytest.mark.parametrize("switch", ["evaluation.bpb=false", "evaluation.enabled=false"])
 def test_what_could_be_scored_stays_out_of_the_corpus_also_where_it_is_not(upstream, switch):
     settings = ["evaluation.datasets=[text.jsonl]", "evaluation.max_samples=40"]
     with_scores, without = upstream(*settings), upstream(*settings, switch)
-    assert without.datasets == {}
-    assert without.corpus_folder == with_scores.corpus_folder
+    assert without.text.datasets == {}
+    assert without.text.folder == with_scores.text.folder
 
 
 def test_questions_are_kept_out_of_the_corpus_with_the_documents_that_quote_them(upstream, tmp_path):
@@ -85,7 +85,7 @@ def test_questions_are_kept_out_of_the_corpus_with_the_documents_that_quote_them
     (tmp_path / "exam.jsonl").write_text(json.dumps(item) + "\n", encoding="utf-8")
     write(tmp_path / "text.jsonl", [*DOCUMENTS, f"An exam: {asked.upper()}, and so on."])
     made = upstream("evaluation.qa=true", "evaluation.tasks=[exam.jsonl]", "corpus.overlap_words=13")
-    assert everything(made.corpus) == set(DOCUMENTS)
-    (removed,) = map(json.loads, (made.corpus_folder / "removed.jsonl").read_text().splitlines())
+    assert everything(made.text.corpus) == set(DOCUMENTS)
+    (removed,) = map(json.loads, (made.text.folder / "removed.jsonl").read_text().splitlines())
     assert (removed["reason"], removed["dataset"]) == ("contaminated", "exam")
-    assert len(everything(upstream().corpus)) == len(DOCUMENTS) + 1
+    assert len(everything(upstream().text.corpus)) == len(DOCUMENTS) + 1

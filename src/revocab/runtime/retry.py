@@ -97,7 +97,7 @@ def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 class StageOutOfMemoryError(Exception):
-    """A stage whose micro-batch was too large for the memory; `pipeline` tries it with a smaller one."""
+    """A stage whose micro-batch was too large for the memory; `adaptation` tries it with a smaller one."""
 
     def __init__(self, stage: str, reason: str) -> None:
         super().__init__(f"{stage}: {reason}")

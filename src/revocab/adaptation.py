@@ -1,0 +1,313 @@
+"""One job of train.py: from the source model to the adapted one, with every score and record on the way."""
+
+import gc
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from revocab import evaluation, initialisation, reporting, stages, training
+from revocab.artifacts import AnswerScore, StageRecord, TextScore, TokenizedCorpus
+from revocab.errors import ResourceError
+from revocab.runtime.files import write_json, write_text
+from revocab.runtime.hardware import device_name, package_versions
+from revocab.runtime.job import JobFolder
+from revocab.runtime.retry import Retries, StageOutOfMemoryError, is_out_of_memory, smaller_batch
+from revocab.schema import Baseline, Config, TrainerConfig
+from revocab.upstream import Upstream
+
+log = logging.getLogger(__name__)
+LARGE_MODEL = 1_000_000_000  # parameters
+
+
+def adapt(config: Config, job: JobFolder, labels: dict[str, Any], loggers: Sequence[Any]) -> dict[str, Any]:
+    """summary.json of one job. A stage without memory is tried again with a smaller micro-batch and as many more of
+    them; the job then starts as after a kill: finished stages are read back, the stage goes on from its checkpoint.
+
+    Raises:
+        ResourceError: the micro-batch cannot be made smaller, or was so `pipeline.max_retries` times.
+    """
+    retries = Retries(config.pipeline.max_retries, config.pipeline.retry_backoff)
+    while True:
+        try:
+            return Adaptation(config, job, labels, loggers, retries).run()
+        except StageOutOfMemoryError as error:
+            stage, reason = error.stage, error.reason
+        batch = config.vocab.batch_size, config.vocab.gradient_accumulation
+        smaller = smaller_batch(*batch)
+        if smaller is None or not retries.left(stage):
+            raise ResourceError(out_of_memory(stage, batch, config.vocab.max_seq_length, reason))
+        changed = {"batch_size": smaller[0], "gradient_accumulation": smaller[1]}
+        config = replace(config, vocab=replace(config.vocab, **changed))
+        free_memory()
+        retries.wait(stage, reason, **changed)
+
+
+def out_of_memory(stage: str, batch: tuple[int, int], length: int, reason: str) -> str:
+    size, accumulation = batch
+    hint = "lower vocab.max_seq_length, set vocab.gradient_checkpointing=true, or choose lora=r64"
+    if size > 1:
+        product = size * accumulation
+        hint = f"set vocab.batch_size=1 vocab.gradient_accumulation={product}, which gives the same steps; or {hint}"
+    return f"{stage}: micro-batches of {size} x {length} tokens do not fit into memory: {hint}. ({reason})"
+
+
+def free_memory() -> None:
+    gc.collect()  # models are full of cycles
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def write_reports(upstream: Upstream, job: JobFolder) -> dict[str, Any]:
+    """Leave `corpus.json` and `alignment_report.json`; returns the latter, with a key `terms` where there are some."""
+    write_json(job.path / "corpus.json", upstream.text.report)
+    terms = upstream.tokenizers.terms
+    report = {**upstream.aligned.report, **({"terms": terms} if terms else {})}
+    write_json(job.path / "alignment_report.json", report)
+    return report
+
+
+def folder_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def bytes_per_token(tokens: TokenizedCorpus) -> float:
+    """Of the training corpus, the marks between documents counted as tokens: what a step reads, in bytes."""
+    return tokens.text_bytes / len(tokens.tokens)
+
+
+def on_devices(trainer: TrainerConfig) -> str:
+    return f", {trainer.strategy.value} on {trainer.devices} devices" if trainer.devices > 1 else ""
+
+
+class Adaptation:
+    def __init__(
+        self, config: Config, job: JobFolder, labels: dict[str, Any], loggers: Sequence[Any], retries: Retries
+    ) -> None:
+        self.config, self.job, self.labels, self.loggers, self.retries = config, job, labels, loggers, retries
+        self.upstream = Upstream(config, retries)
+        self.scores: dict[str, dict[str, TextScore]] = {}  # by stage: source, init, probe, stage1, final, source_cpt
+        self.answers: dict[str, dict[str, AnswerScore]] = {}  # of the source model, and of what the job ends with
+        self.records: dict[str, StageRecord] = {}
+        self.baseline: dict[str, Any] = {}  # record of source_cpt, where the config asks for it
+        self.resumes: list[dict[str, Any]] = []
+
+    def run(self) -> dict[str, Any]:
+        """Returns summary.json."""
+        training.require_optimizer(self.config.vocab.stage2_optimizer)  # first: before hours of work, not after
+        _ = self.upstream.questions.asked  # so are the questions of a task that cannot be read
+        report = write_reports(self.upstream, self.job)
+        tokenizer, scorer = self.upstream.tokenizers.target, self.upstream.scorer
+        model = self.initialised_model()
+        if self.config.vocab.enabled:
+            for settings, name in zip(self.stages(), ("stage1", "final"), strict=True):
+                model = self.train(model, settings)
+                self.note(name, scorer.score(model, tokenizer))
+        self.note_answers("final", scorer.answer(model, tokenizer))
+        self.save(model)
+        del model  # the baseline needs its memory
+        if self.config.baseline is Baseline.source_cpt:
+            self.train_source()
+        summary = self.summary(report)
+        self.write_cards(summary)
+        return summary
+
+    # --- models
+
+    def initialised_model(self) -> PreTrainedModel:
+        """The source model with the target vocabulary; scored before, after, and after a probe that is thrown away."""
+        model = self.upstream.models.load_source()
+        if self.config.scale.name == "tiny" and model.num_parameters() > LARGE_MODEL:
+            log.warning("scale=tiny is made for the embedded model; for one of this size choose scale=small or full")
+        self.score_source(model)
+        self.replace_vocabulary(model)
+        self.score_initialised(model)
+        return model
+
+    def score_source(self, model: PreTrainedModel) -> None:
+        tokenizer, origin = self.upstream.tokenizers.source, self.upstream.models.source_origin()
+        self.note("source", self.upstream.scorer.scores(origin, tokenizer, lambda: model))
+        self.note_answers("source", self.upstream.scorer.answers(origin, tokenizer, lambda: model))
+
+    def replace_vocabulary(self, model: PreTrainedModel) -> None:
+        """Give the model the tables that the alignment makes, and make sure that they can be trained."""
+        facts = initialisation.replace_vocabulary(
+            model,
+            self.upstream.aligned.alignment,
+            self.upstream.tokenizers.target,
+            pad_to_multiple_of=self.config.models.pad_to_multiple_of,
+        )
+        log.info("Tables: %s", ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items()))
+        for settings in self.stages() if self.config.vocab.enabled else ():
+            training.check_stage(model, self.upstream.tokens.target, settings)
+
+    def score_initialised(self, model: PreTrainedModel) -> None:
+        """Scores at once and, where the config asks for it, after the probe."""
+        upstream, tokenizer = self.upstream, self.upstream.tokenizers.target
+        origin = upstream.models.source_origin() | {
+            "alignment": upstream.aligned.folder.name,
+            "padding": self.config.models.pad_to_multiple_of,
+        }
+        self.note("init", upstream.scorer.scores(origin, tokenizer, lambda: model))
+        if self.config.vocab.probe_steps > 0:
+            settings = stages.probe(self.config)
+            origin |= {"probe": asdict(settings), "tokens": upstream.tokens.target_folder.name}
+            scores = upstream.scorer.scores(origin, tokenizer, lambda: self.train(model, settings), undo=model)
+            self.note("probe", scores)
+
+    def train_source(self) -> None:
+        """The baseline: the source model trained on as many bytes with its own tokenizer; jobs that agree share it."""
+        upstream = self.upstream
+        ratio = bytes_per_token(upstream.tokens.target) / bytes_per_token(upstream.tokens.source)
+        settings = stages.source_cpt(self.config, ratio)
+
+        def trained() -> tuple[PreTrainedModel, dict[str, Any]]:
+            model = self.train(upstream.models.load_source(), settings)
+            record = self.records.pop(settings.name).as_dict()
+            return model, record | {"bytes": round(record["tokens"] * bytes_per_token(upstream.tokens.source))}
+
+        origin = upstream.models.source_origin() | {
+            "tokens": upstream.tokens.source_folder.name,
+            "source_cpt": asdict(replace(settings, checkpoint_every=0, log_every=1)),  # these change no weight
+        }
+        scores, self.baseline = upstream.scorer.scores_and_record(origin, upstream.tokenizers.source, trained)
+        self.note("source_cpt", scores)
+        shutil.rmtree(self.stage_folder(settings.name), ignore_errors=True)  # the cache has what is needed of it
+
+    # --- stages
+
+    def stages(self) -> tuple[training.StageSettings, training.StageSettings]:
+        """Stage 1 and stage 2."""
+        return stages.stage1(self.config), stages.stage2(self.config, len(self.upstream.text.corpus.train))
+
+    def train(self, model: PreTrainedModel, settings: training.StageSettings) -> PreTrainedModel:
+        """Run one stage; a probe leaves no trace but its score."""
+        probe, source = settings.name == "probe", settings.name == "source_cpt"
+        folder = None if probe else self.stage_folder(settings.name)
+        kept = not (probe or source)  # metrics of what other jobs share would be in one of them alone
+        self.announce(settings)
+        try:
+            model, record = training.train_stage(
+                model,
+                self.upstream.tokens.source if source else self.upstream.tokens.target,
+                settings,
+                stages.hardware(self.config, scratch=self.job.path / "checkpoints"),
+                folder=folder,
+                metrics_path=self.job.path / "metrics.jsonl" if kept else None,
+                loggers=self.loggers if kept else (),
+            )
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise StageOutOfMemoryError(settings.name, " ".join(str(error).split())[:300]) from error
+        if folder is not None:
+            self.records[settings.name] = record
+            self.resumes += [{"stage": settings.name, "step": step} for step in training.resumed_from(folder)]
+        return model
+
+    def announce(self, settings: training.StageSettings) -> None:
+        log.info(
+            "%s: %s, %d steps of %d x %d x %d tokens, learning rate %g%s%s",
+            settings.name, settings.kind, settings.steps, settings.gradient_accumulation, settings.batch_size,
+            settings.max_seq_length, settings.learning_rate,
+            f" (tables {settings.table_learning_rate:g})" if settings.table_learning_rate is not None else "",
+            on_devices(self.config.trainer),
+        )  # fmt: skip
+
+    def stage_folder(self, stage: str) -> Path:
+        return self.job.path / "checkpoints" / stage
+
+    # --- scores
+
+    def note(self, stage: str, scores: dict[str, TextScore]) -> None:
+        """Keep the scores of a stage, and say them: a job that is stopped has said what it knew."""
+        self.scores[stage] = scores
+        said = ", ".join(f"{name} {score.bits_per_byte:.4f}" for name, score in scores.items())
+        if said:
+            log.info("%-6s  %s", stage, said)
+
+    def note_answers(self, stage: str, answers: dict[str, AnswerScore]) -> None:
+        """The same for the answers."""
+        self.answers[stage] = answers
+        found = {task: evaluation.accuracies(score)["accuracy"] for task, score in answers.items()}
+        said = ", ".join(f"{task} {100 * accuracy:.1f} %" for task, accuracy in found.items())
+        if said:
+            log.info("%-6s  %s right", stage, said)
+
+    # --- what is left
+
+    def save(self, model: PreTrainedModel) -> None:
+        """Export what the config asks for."""
+        tokenizer, trust = self.upstream.tokenizers.target, self.config.models.trust_remote_code
+        if self.config.save_model:
+            initialisation.save_model(model, tokenizer, self.job.path / "model", trust_remote_code=trust)
+        if self.config.save_adapter and self.config.vocab.enabled:
+            adapter = self.stage_folder("stage2") / "adapter"
+            initialisation.save_adapter(model, tokenizer, adapter, self.job.path / "adapter")
+
+    def write_cards(self, summary: Mapping[str, Any]) -> None:
+        """README.md of what is saved: written last, for it holds the scores."""
+        models = self.config.models
+        for name in ("model", "adapter"):
+            if (self.job.path / name).is_dir():
+                card = reporting.model_card(
+                    summary, source=models.source_model, target=models.target_tokenizer, kind=name
+                )
+                write_text(self.job.path / name / "README.md", card)
+
+    def summary(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        records: dict[str, Any] = {name: record.as_dict() for name, record in self.records.items()}
+        source, target = self.scores["source"], self.scores["init"]
+        return {
+            "run_id": self.job.run_id,
+            "resumes": self.resumes,
+            "retries": self.retries.noted,
+            "labels": self.labels,
+            "scale": {"name": self.config.scale.name, "step_factor": self.config.scale.step_factor},
+            "seed": self.config.seed,
+            "device": device_name(self.upstream.device) + on_devices(self.config.trainer),
+            "versions": package_versions(),
+            "bpb": self.by_dataset("bits_per_byte"),
+            "perplexity": self.by_dataset("perplexity"),
+            "bytes_per_token": {
+                name: {"source": source[name].bytes_per_token, "target": target[name].bytes_per_token}
+                for name in self.upstream.text.datasets
+            },
+            "alignment": {key: value for key, value in report.items() if isinstance(value, int | float)},
+            "terms": self.upstream.tokenizers.terms,
+            **records,
+            **({"baseline": self.baseline} if self.baseline else {}),
+            "disk": {name: folder_bytes(self.job.path / name) for name in ("checkpoints", "model", "adapter")},
+            "qa": self.qa(),
+            "checks": self.checks(records, report),
+        }
+
+    def by_dataset(self, measure: str) -> dict[str, dict[str, float]]:
+        return {
+            name: {stage: getattr(scores[name], measure) for stage, scores in self.scores.items()}
+            for name in self.upstream.text.datasets
+        }
+
+    def qa(self) -> dict[str, dict[str, Any]]:
+        """By task the accuracy of the adapted model, and with `source_` before it that of the source model."""
+        found = {}
+        for task, score in self.answers["final"].items():
+            source = evaluation.accuracies(self.answers["source"][task])
+            before = {f"source_{name}": value for name, value in source.items() if name not in ("n", "chance")}
+            found[task] = {**evaluation.accuracies(score), **before}
+        return found
+
+    def checks(self, records: Mapping[str, Any], report: Mapping[str, Any]) -> list[dict[str, Any]]:
+        limits = reporting.Limits(**asdict(self.config.limits), warmup_share=self.config.vocab.warmup_share)
+        return reporting.checklist(
+            stage1=records.get("stage1"),
+            stage2=records.get("stage2"),
+            metrics=reporting.read_metrics(self.job.path / "metrics.jsonl"),
+            alignment=report,
+            limits=limits,
+        )

@@ -1,0 +1,155 @@
+"""Scores of models: bits per byte of the data sets, answers to the questions, terms of the domain, speed.
+
+Those of models that jobs share are kept in the cache.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from revocab import evaluation, initialisation, vocabulary
+from revocab.artifacts import AnswerScore, TextScore
+from revocab.runtime import fingerprints
+from revocab.runtime.files import write_json
+from revocab.upstream.questions import Questions
+from revocab.upstream.text import Text
+from revocab.upstream.workplace import Workplace
+
+PROMPTS, PROMPT_CHARACTERS = 4, 200  # that a model writes on from where its speed is measured
+MAX_CONTEXT = 2048  # longer contexts than any recipe here trains on
+
+
+class Scorer:
+    def __init__(self, place: Workplace, text: Text, questions: Questions) -> None:
+        self.config, self.cache, self.device = place.config.evaluation, place.cache, place.device
+        self.text, self.questions = text, questions
+
+    # --- text
+
+    def score(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, TextScore]:
+        """Score a model on every data set, in full precision."""
+        batch_tokens, length = self.config.batch_tokens, context_length(model)
+        return {
+            name: evaluation.score_text(
+                model, tokenizer, texts, max_length=length, batch_tokens=batch_tokens, device=self.device
+            )
+            for name, texts in self.text.datasets.items()
+        }
+
+    def scores(
+        self,
+        origin: Mapping[str, Any],
+        tokenizer: PreTrainedTokenizerBase,
+        model: Callable[[], PreTrainedModel],
+        undo: PreTrainedModel | None = None,
+    ) -> dict[str, TextScore]:
+        """Scores of a model that jobs share, from the cache where `origin` (what made it) was scored before.
+
+        `undo` names a model whose embedding tables `model()` changes; they are put back after the scoring.
+        """
+        if not self.text.datasets:  # nor is the model made: no probe is run for nothing
+            return {}
+
+        def build(folder: Path) -> dict[str, Any]:
+            with initialisation.restored_tables(undo) if undo is not None else nullcontext():
+                return self._write_scores(folder, self.score(model(), tokenizer))
+
+        return self._read_scores(self.cache.get("scores", self._scores_key(origin, tokenizer), build))
+
+    def scores_and_record(
+        self,
+        origin: Mapping[str, Any],
+        tokenizer: PreTrainedTokenizerBase,
+        model: Callable[[], tuple[PreTrainedModel, Mapping[str, Any]]],
+    ) -> tuple[dict[str, TextScore], dict[str, Any]]:
+        """As `scores`, for a model that comes with a record of how it was made, which jobs share as well."""
+
+        def build(folder: Path) -> dict[str, Any]:
+            made, record = model()
+            write_json(folder / "record.json", record)
+            return self._write_scores(folder, self.score(made, tokenizer))
+
+        folder = self.cache.get("scores", self._scores_key(origin, tokenizer), build)
+        return self._read_scores(folder), json.loads((folder / "record.json").read_text(encoding="utf-8"))
+
+    def _scores_key(self, origin: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+        return {
+            **origin,
+            "tokenizer": fingerprints.of_tokenizer(tokenizer),
+            "datasets": {name: fingerprints.of_texts(texts) for name, texts in self.text.datasets.items()},
+        }
+
+    def _write_scores(self, folder: Path, scores: Mapping[str, TextScore]) -> dict[str, Any]:
+        for number, score in enumerate(scores.values()):
+            score.save(folder / f"{number}.npz")
+        return {"bpb": {name: score.bits_per_byte for name, score in scores.items()}}
+
+    def _read_scores(self, folder: Path) -> dict[str, TextScore]:
+        return {name: TextScore.load(folder / f"{number}.npz") for number, name in enumerate(self.text.datasets)}
+
+    # --- questions
+
+    def answer(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, AnswerScore]:
+        """Ask a model the questions of every task."""
+        batch_tokens, length = self.config.batch_tokens, context_length(model)
+        return {
+            task: evaluation.score_answers(
+                model, tokenizer, questions, max_length=length, batch_tokens=batch_tokens, device=self.device
+            )
+            for task, questions in self.questions.asked.items()
+        }
+
+    def answers(
+        self, origin: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, model: Callable[[], PreTrainedModel]
+    ) -> dict[str, AnswerScore]:
+        """As `scores`, for the answers."""
+        if not self.questions.asked:
+            return {}
+        key = {**origin, "tokenizer": fingerprints.of_tokenizer(tokenizer), "questions": self.questions.digests}
+
+        def build(folder: Path) -> dict[str, Any]:
+            answered = self.answer(model(), tokenizer)
+            for number, score in enumerate(answered.values()):
+                score.save(folder / f"{number}.npz")
+            return {"accuracy": {task: evaluation.accuracies(score)["accuracy"] for task, score in answered.items()}}
+
+        folder = self.cache.get("answers", key, build)
+        return {task: AnswerScore.load(folder / f"{number}.npz") for number, task in enumerate(self.questions.asked)}
+
+    # --- terms and speed
+
+    def term_compression(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+        """By data set: what the tokenizer makes of its terms, and of sentences with and without them."""
+        return {name: vocabulary.term_compression(tokenizer, *parts) for name, parts in self._term_sentences.items()}
+
+    @cached_property
+    def _term_sentences(self) -> dict[str, tuple[list[str], list[str], list[str]]]:
+        """By data set: its terms, its sentences that hold one, those that hold none."""
+        top_k = self.config.domain_terms
+        found: dict[str, tuple[list[str], list[str], list[str]]] = {}
+        for name, texts in self.text.datasets.items() if top_k else ():
+            terms = vocabulary.domain_terms(texts, top_k=top_k)
+            found[name] = (terms, *vocabulary.split_by_terms(texts, terms))
+        return found
+
+    def speed(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+        """How fast a model writes behind the first documents of the first data set."""
+        texts = next(iter(self.text.datasets.values()))[:PROMPTS]
+        return evaluation.generation_speed(
+            model,
+            tokenizer,
+            [text[:PROMPT_CHARACTERS] for text in texts],
+            num_bytes=self.config.speed_bytes,
+            max_length=context_length(model),
+            device=self.device,
+        )
+
+
+def context_length(model: PreTrainedModel) -> int:
+    """Tokens that a document is scored in at a time."""
+    return min(getattr(model.config, "max_position_embeddings", None) or MAX_CONTEXT, MAX_CONTEXT)

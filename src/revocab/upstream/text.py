@@ -1,0 +1,141 @@
+"""Text: the corpus that is trained on, and the documents that models are scored on and nothing is trained on."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from revocab import corpus as corpora
+from revocab.artifacts import Corpus
+from revocab.errors import ConfigError
+from revocab.runtime import embedded
+from revocab.runtime.files import write_json
+from revocab.runtime.progress import track
+from revocab.upstream.questions import Questions
+from revocab.upstream.workplace import Workplace
+
+HELDOUT = "heldout"  # name of the corpus's own held-out part where no evaluation.datasets are given
+
+
+class Text:
+    def __init__(self, place: Workplace, questions: Questions) -> None:
+        self.config, self.cache, self.retries = place.config, place.cache, place.retries
+        self.questions = questions
+
+    # --- trained on
+
+    @cached_property
+    def folder(self) -> Path:
+        """The corpus without the documents that models are evaluated on."""
+        settings = asdict(self.config.corpus)
+        inputs = [embedded.locate(name, "corpus.inputs") for name in settings.pop("inputs")]
+        settings["min_line_length"] = max(settings["min_line_length"], self.config.tokenization.min_line_length)
+        reserved = self._reserved(inputs)
+        key = {**settings, "inputs": corpora.fingerprint(inputs), "reserved": list(reserved.values())}
+        if self.questions.asked:
+            key["questions"] = self.questions.digests
+
+        def build(folder: Path) -> dict[str, int]:
+            evaluated: dict[str, Iterable[str]] = {
+                corpora.dataset_name(name): self._evaluation_documents(name, **reserved[name]) for name in reserved
+            }
+            return corpora.build_corpus(folder, inputs, evaluated=evaluated | self.questions.texts, **settings)
+
+        return self.retries.download("corpus.inputs", lambda: self.cache.get("corpus", key, build))
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        return Corpus.load(self.folder)
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What was read and what of it was left out; `removed.jsonl` in the folder lists what evaluation forbids."""
+        sources = json.loads((self.folder / "sources.json").read_text(encoding="utf-8"))
+        return {"folder": str(self.folder), "counts": dict(self.corpus.counts), "sources": sources}
+
+    def _reserved(self, inputs: list[str]) -> dict[str, dict[str, Any]]:
+        """What the corpus must not hold, by data set: settings of `_evaluation_documents`.
+
+        All of a data set; but of one that the corpus is itself read from, only the documents that are scored.
+        """
+        evaluated = self.config.evaluation
+        trained_on = {_place(name) for name in inputs}
+        return {
+            name: {
+                "source": corpora.fingerprint([name]),
+                "text_field": evaluated.text_field,
+                "max_samples": evaluated.max_samples if _place(name) in trained_on else None,
+            }
+            for name in self._dataset_inputs.values()
+        }
+
+    # --- scored on
+
+    @cached_property
+    def datasets(self) -> dict[str, list[str]]:
+        """What every model is scored on: the same documents, in the order of their hashes, cut to the same length."""
+        evaluated = self.config.evaluation
+        if not (evaluated.enabled and evaluated.bpb):
+            return {}
+        cut = evaluated.max_characters
+        return {name: [text[:cut] for text in texts] for name, texts in self.heldout.items()}
+
+    @cached_property
+    def heldout(self) -> dict[str, list[str]]:
+        """Whole documents that nothing is trained on, by data set: `evaluation.max_samples` of each."""
+        evaluated = self.config.evaluation
+        chosen: dict[str, Iterable[str]] = {
+            stem: self._evaluation_documents(
+                name,
+                source=corpora.fingerprint([name]),
+                text_field=evaluated.text_field,
+                max_samples=evaluated.max_samples,
+            )
+            for stem, name in self._dataset_inputs.items()
+        }
+        if not chosen:
+            heldout = self.corpus.heldout
+            texts = (heldout[index] for index in range(len(heldout)))
+            chosen = {HELDOUT: corpora.first_by_hash(texts, evaluated.max_samples)}
+        return {name: list(texts) for name, texts in chosen.items()}
+
+    @cached_property
+    def _dataset_inputs(self) -> dict[str, str]:
+        """Where each of `evaluation.datasets` is read from, by the stems of their files."""
+        evaluated = self.config.evaluation
+        names = [embedded.locate(name, "evaluation.datasets") for name in evaluated.datasets]
+        stems = [corpora.dataset_name(name) for name in names]
+        if len(set(stems)) < len(stems):
+            hint = f"The stems of these files are {', '.join(stems)}; rename one."
+            raise ConfigError("evaluation.datasets", evaluated.datasets, "files whose stems differ", hint)
+        return dict(zip(stems, names, strict=True))
+
+    def _evaluation_documents(
+        self, name: str, *, source: Any, text_field: str | None, max_samples: int | None
+    ) -> Iterable[str]:
+        """Whole documents of a data set; with `max_samples` those of the smallest hashes, found once and kept."""
+
+        def documents() -> Iterable[str]:
+            return corpora.read_documents([name], text_field=text_field, key="evaluation.datasets")
+
+        if max_samples is None:
+            return documents()
+
+        def choose() -> list[str]:
+            return corpora.first_by_hash(track(documents(), f"choosing from {name}", unit="document"), max_samples)
+
+        def build(folder: Path) -> dict[str, int]:
+            chosen = self.retries.download(f"evaluation.datasets {name}", choose)
+            write_json(folder / "documents.json", chosen)
+            return {"documents": len(chosen)}
+
+        key = {"source": source, "text_field": text_field, "max_samples": max_samples}
+        return json.loads((self.cache.get("evaluation", key, build) / "documents.json").read_text(encoding="utf-8"))
+
+
+def _place(name: str) -> str:
+    """One name for an input, however its path is written; a Hub data set's own."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.exists() else name
