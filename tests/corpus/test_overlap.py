@@ -33,6 +33,20 @@ def test_the_first_shared_run_is_found_and_no_other(first, second, document, len
     assert overlaps(length, x=first, y=second).find(document) == expected
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    known=texts, documents=st.lists(texts.map(" ".join), max_size=6), length=st.integers(1, 4), most=st.integers(1, 3)
+)
+def test_what_many_documents_share_is_not_rare(known, documents, length, most):
+    there = {run for text in known for run in runs(text, length)}
+    sharing = {run: sum(run in runs(text, length) for text in documents) for run in there}
+    expected = []
+    for number, text in enumerate(documents):
+        rare = [run for run in runs(text, length) if run in there and sharing[run] <= most]
+        expected += [(number, ("x", rare[0]))] if rare else []
+    assert list(overlaps(length, x=known).find_rare(documents, most)) == expected
+
+
 def test_case_punctuation_and_line_ends_do_not_hide_a_text():
     question = "Does aspirin, taken daily, lower the risk of a second heart attack in women?"
     known = overlaps(13, medqa=[question])

@@ -12,10 +12,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from revocab.artifacts import Documents
 from revocab.corpus.filtering import DIGEST_BYTES, Filter, LeftOut
 from revocab.corpus.hub import files_of
 from revocab.corpus.inputs import HubSpec, fingerprint, resolve_inputs
 from revocab.corpus.mixing import in_proportion, one_after_another
+from revocab.corpus.overlap import Overlap, Overlaps
 from revocab.corpus.reading import read_documents
 from revocab.errors import ConfigError, DataError
 from revocab.runtime.files import disk_errors, write_json
@@ -28,6 +30,11 @@ COUNTS = (
     "over_budget", "bytes",
 )  # fmt: skip
 REMOVED = "removed.jsonl"
+HELDOUT = "heldout"  # the data set that `removed.jsonl` names for a document that quotes the held-out part
+# A run of words that more training documents than this share with the held-out part is a stock phrase of the corpus
+# (a template, a line on statistics or copyright): it tells nothing of any one held-out document.
+STOCK_PHRASE = 10
+MUCH = 0.05  # share of the documents read from which on it is said that they were left out for shared words
 SHOWN_CHARACTERS = 200  # of a document that was removed
 
 
@@ -58,7 +65,8 @@ def build_corpus(
     reading ends at the first document that the budget has no room for (`over_budget`), so the corpus is the longest
     beginning that fits. What is left (`kept`) is held out if the digest of its text, read as a fraction in [0, 1), is
     below `heldout_fraction`: which part a document is in depends on its text and on `hash_name` alone, not on its place
-    or on other documents.
+    or on other documents. Last, training documents that share words with the held-out part go (`contaminated` too), but
+    for runs of words that over `STOCK_PHRASE` of them share; the budget they took is not filled again.
 
     Args:
         folder: where to write; made if missing.
@@ -74,7 +82,8 @@ def build_corpus(
             read one after another, whole.
         near_duplicates: similarity in (0, 1] from which on a document counts as a copy, see `NearDuplicates`; None:
             only exact copies do.
-        overlap_words: words in a row that a document may not share with an evaluated text, see `Overlaps`; 0: any.
+        overlap_words: words in a row that a document may not share with an evaluated text, nor a training document with
+            the held-out part, see `Overlaps`; 0: any.
         evaluated: texts of held-out sets and questions, by data set; shortened by the same rule before the comparison.
 
     Returns:
@@ -103,36 +112,75 @@ def build_corpus(
     )
     counters: list[Counter[str]] = [Counter(dict.fromkeys(COUNTS, 0)) for _ in inputs]
     taken = [0] * len(inputs)  # bytes kept of each
-    with ExitStack() as stack:
-        train, heldout = (stack.enter_context(_Part(folder, name)) for name in ("train", "heldout"))
-        removed = stack.enter_context(_Removed(folder))
-        progress = stack.enter_context(bar("reading the corpus", total=budget or None, unit="B"))
-        for number, text in _documents(inputs, text_field, weights, counters, taken):
-            counts = counters[number]
-            text = drop_short_lines(text, min_line_length)
-            data = text.encode()
-            digest = digest_of(data)
-            if left_out := rules.judge(text, digest):
-                counts[left_out.reason] += 1
-                removed.note(left_out, inputs[number], text)
-                continue
-            if budget and sum(taken) + len(data) > budget:
-                counts["over_budget"] += 1
-                break
-            is_heldout = fraction_of(digest) < heldout_fraction
-            (heldout if is_heldout else train).add(data)
-            counts["kept"] += 1
-            counts["held_out"] += is_heldout
-            counts["bytes"] += len(data)
-            taken[number] += len(data)
-            progress.update(len(data))
+    owners = array("I")  # number of the input of each training document
+    with _Removed(folder) as removed:
+        with ExitStack() as stack:
+            train, heldout = (stack.enter_context(_Part(folder, name)) for name in ("train", "heldout"))
+            progress = stack.enter_context(bar("reading the corpus", total=budget or None, unit="B"))
+            for number, text in _documents(inputs, text_field, weights, counters, taken):
+                counts = counters[number]
+                text = drop_short_lines(text, min_line_length)
+                data = text.encode()
+                digest = digest_of(data)
+                if left_out := rules.judge(text, digest):
+                    counts[left_out.reason] += 1
+                    removed.note(left_out, inputs[number], text)
+                    continue
+                if budget and sum(taken) + len(data) > budget:
+                    counts["over_budget"] += 1
+                    break
+                is_heldout = fraction_of(digest) < heldout_fraction
+                (heldout if is_heldout else train).add(data)
+                if not is_heldout:
+                    owners.append(number)
+                counts["kept"] += 1
+                counts["held_out"] += is_heldout
+                counts["bytes"] += len(data)
+                taken[number] += len(data)
+                progress.update(len(data))
+        if overlap_words:
+            for number, overlap, text in _quoting(folder, overlap_words):
+                counts, source = counters[owners[number]], inputs[owners[number]]
+                counts.subtract({"kept": 1, "contaminated": -1, "bytes": len(text.encode())})
+                removed.note(LeftOut("contaminated", *overlap), source, text)
     total = {name: sum(counts[name] for counts in counters) for name in COUNTS}
     _refuse_empty(total, budget)
+    _say_if_much(total, overlap_words)
     with disk_errors(folder):
         write_json(folder / "counts.json", total)
         by_input = [{**_facts(name), "counts": counts} for name, counts in zip(inputs, counters, strict=True)]
         write_json(folder / "sources.json", by_input)
     return total
+
+
+def _quoting(folder: Path, length: int) -> list[tuple[int, Overlap, str]]:
+    """Take the documents that quote the held-out part out of the training part; their numbers, words and texts."""
+    train, heldout = (Documents.load(folder, name) for name in ("train", "heldout"))
+    if not len(heldout):
+        return []
+    overlaps = Overlaps(length)
+    for number in range(len(heldout)):
+        overlaps.add(HELDOUT, heldout[number])
+    quoting = dict(overlaps.find_rare(train, STOCK_PHRASE))
+    if not quoting:
+        return []
+    with _Part(folder, "kept") as kept:
+        for number in range(len(train)):
+            if number not in quoting:
+                kept.add(bytes(train.text[train.offsets[number] : train.offsets[number + 1]]))
+    with disk_errors(folder):
+        for suffix in ("text", "offsets.npy"):
+            (folder / f"kept.{suffix}").replace(folder / f"train.{suffix}")
+    return [(number, overlap, train[number]) for number, overlap in quoting.items()]
+
+
+def _say_if_much(counts: Mapping[str, int], length: int) -> None:
+    if counts["contaminated"] > MUCH * counts["read"]:
+        log.warning(
+            "%d of %d documents share %d words in a row with texts that models are evaluated on and are left out: "
+            "%s in the corpus's folder (which corpus.json names) lists them; corpus.overlap_words=0 keeps them",
+            counts["contaminated"], counts["read"], length, REMOVED,
+        )  # fmt: skip
 
 
 def _documents(
@@ -214,6 +262,7 @@ class _Removed:
 
     def __enter__(self) -> "_Removed":
         with disk_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
             self.stream = (self.folder / REMOVED).open("w", encoding="utf-8")
         return self
 
@@ -238,7 +287,6 @@ class _Part:
 
     def __enter__(self) -> "_Part":
         with disk_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
             self.stream: BinaryIO = (self.folder / f"{self.name}.text").open("wb", buffering=1 << 20)
         return self
 

@@ -6,10 +6,13 @@ which no hash of whole documents finds. The measure is that of Brown et al. 2020
 
 import re
 import zlib
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+
+from revocab.runtime.progress import track
 
 WORD = re.compile(r"\w+")
 # Odd, so that no power of it is 0 modulo 2^64: the fraction of the golden ratio (Knuth, section 6.4).
@@ -57,18 +60,42 @@ class Overlaps:
 
     def find(self, text: str) -> Overlap | None:
         """The first run of the document that an evaluation text has too."""
-        runs, owners, occupied = self._table
-        if not len(runs):
-            return None
         words = _words(text)
+        rows, starts = self._shared(words)
+        return self._overlap(words, int(rows[0]), int(starts[0])) if len(rows) else None
+
+    def find_rare(self, texts: Sequence[str], most: int) -> Iterator[tuple[int, Overlap]]:
+        """(number, first such run) of each of the texts that shares a run which no more than `most` of them have.
+
+        Reads all texts once and those that share a run a second time; memory holds a number for each of the latter.
+        """
+        counts = np.zeros(len(self._table[0]), dtype=np.int64)  # texts that have the run
+        sharing = []
+        for number in track(range(len(texts)), "comparing with the held-out part", unit="document"):
+            rows, _ = self._shared(_words(texts[number]))
+            if len(rows):
+                counts[np.unique(rows)] += 1
+                sharing.append(number)
+        for number in sharing:
+            words = _words(texts[number])
+            rows, starts = self._shared(words)
+            rare = np.flatnonzero(counts[rows] <= most)
+            if len(rare):
+                yield number, self._overlap(words, int(rows[rare[0]]), int(starts[rare[0]]))
+
+    def _shared(self, words: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Of every run that the evaluation texts have too its row in the table and its first word, in text order."""
+        runs, _, occupied = self._table
+        if not len(runs):
+            return np.empty(0, np.int64), np.empty(0, np.int64)
         hashes = self._hashes(words)
         possible = np.flatnonzero(occupied[hashes >> np.uint64(64 - FILTER_BITS)])
-        places = np.minimum(np.searchsorted(runs, hashes[possible]), len(runs) - 1)
-        found = np.flatnonzero(runs[places] == hashes[possible])
-        if not len(found):
-            return None
-        start = int(possible[found[0]])
-        return Overlap(self._datasets[owners[places[found[0]]]], " ".join(words[start : start + self.length]))
+        rows = np.minimum(np.searchsorted(runs, hashes[possible]), len(runs) - 1)
+        found = np.flatnonzero(runs[rows] == hashes[possible])
+        return rows[found], possible[found]
+
+    def _overlap(self, words: list[str], row: int, start: int) -> Overlap:
+        return Overlap(self._datasets[self._table[1][row]], " ".join(words[start : start + self.length]))
 
     def _hashes(self, words: list[str]) -> np.ndarray:
         """(runs,) uint64: a polynomial in the words' CRC-32, modulo 2^64."""
