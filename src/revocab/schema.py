@@ -130,7 +130,7 @@ class CorpusConfig:
     weights: list[float] | None = None  # share of each input in the bytes; null: all of each input
     deduplicate: bool = True  # exact copies
     near_duplicates: float | None = None  # Jaccard similarity that makes a copy, such as 0.8; null: off
-    overlap_words: int = 0  # words in a row that no document may share with an evaluation text, such as 13; 0: off
+    overlap_words: int = 0  # words in a row that no document may share with an evaluation or held-out text; 0: any
     hash_name: str = "sha256"  # of hashlib
     min_line_length: int = 0  # characters; shorter lines are dropped
     heldout_fraction: float = 0.02  # of documents, by hash

@@ -36,7 +36,7 @@ def test_the_table_has_a_line_for_each_model(scores):
     texts = ["words"] * 50
     rows = {"a": text_row(first, texts, first=None, seed=0), "b": text_row(second, texts, first=first, seed=0)}
     terms = {"coverage": 0.25, "terms": 8, "bytes_per_token_with": 3.0, "bytes_per_token_without": None}
-    speed = {"bytes_per_second": 120.4, "tokens_per_second": 30.0, "device": "cpu", "dtype": "float32"}
+    speed = {"bytes_per_second": 120.4, "tokens_per_second": 30.0, "device": "cpu", "dtype": "float32", "threads": 1}
     written = {"bpb": {"bio": rows}, "qa": {}, "terms": {"bio": {"a": terms, "b": terms}}, "speed": {"a": speed}}
     lines = scores_table(written).splitlines()
     assert len({len(line) for line in lines[:4]}) == 1

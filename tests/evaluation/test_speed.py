@@ -1,5 +1,7 @@
 """Writing at speed: greedy, without end marks, as many bytes as asked for."""
 
+import time
+
 import pytest
 import torch
 
@@ -57,3 +59,25 @@ def test_a_continuation_stays_within_the_context(model, tokenizer):
     length = len(token_ids(tokenizer, ["The heart"])[0])
     speed = generation_speed(model, tokenizer, ["The heart"], num_bytes=1000, max_length=length + 5, device="cpu")
     assert speed["tokens"] == 5
+
+
+@pytest.mark.parametrize(("slow", "expected"), [(2, 1), (1, 2)])
+def test_a_cpu_writes_with_the_number_of_threads_that_is_faster(model, tokenizer, slow, expected):
+    before, used = torch.get_num_threads(), []
+
+    def delay(*_):
+        used.append(torch.get_num_threads())
+        time.sleep(0.02 if used[-1] == slow else 0)
+
+    torch.set_num_threads(2)
+    hook = model.register_forward_pre_hook(delay)
+    try:
+        speed = generation_speed(model, tokenizer, ["The"], num_bytes=24, max_length=256, device="cpu")
+        assert torch.get_num_threads() == 2
+        del used[:]
+        given = generation_speed(model, tokenizer, ["The"], num_bytes=2, max_length=256, device="cpu", threads=slow)
+    finally:
+        hook.remove()
+        torch.set_num_threads(before)
+    assert speed["threads"] == expected
+    assert (given["threads"], used[-1]) == (slow, slow)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from revocab.artifacts import Documents
 from revocab.runtime.progress import track
 
 WORD = re.compile(r"\w+")
@@ -64,7 +65,7 @@ class Overlaps:
         rows, starts = self._shared(words)
         return self._overlap(words, int(rows[0]), int(starts[0])) if len(rows) else None
 
-    def find_rare(self, texts: Sequence[str], most: int) -> Iterator[tuple[int, Overlap]]:
+    def find_rare(self, texts: Documents | Sequence[str], most: int) -> Iterator[tuple[int, Overlap]]:
         """(number, first such run) of each of the texts that shares a run which no more than `most` of them have.
 
         Reads all texts once and those that share a run a second time; memory holds a number for each of the latter.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +14,7 @@ from revocab.evaluation.likelihood import evaluating, num_ids, token_ids
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-WARM_UP_BYTES = 16
+WARM_UP_BYTES = 32
 
 
 def generation_speed(
@@ -24,7 +25,8 @@ def generation_speed(
     num_bytes: int,
     max_length: int,
     device: str,
-) -> dict[str, float | int | str]:
+    threads: int | None = None,
+) -> dict[str, Any]:
     """Bytes and tokens per second of greedy continuations, one prompt at a time; reading the prompt counts.
 
     Each continuation ends with the token that completes its `num_bytes` of UTF-8. Marks such as eos are never chosen,
@@ -35,21 +37,31 @@ def generation_speed(
         num_bytes: of each continuation.
         max_length: tokens that the model can hold, prompt included; a continuation ends there at the latest.
         device: where the model is moved to (and stays).
+        threads: of a CPU; None: as many as torch is set to, or one if that writes faster. Give all models that are
+            compared the number that the first one returns.
 
     Returns:
-        bytes_per_second, tokens_per_second, bytes, tokens, seconds, and how it was: device, dtype, prompts, batch_size.
+        bytes_per_second, tokens_per_second, bytes, tokens, seconds, and how it was: device, threads (None on a GPU),
+        dtype, prompts, batch_size.
     """
     rows = token_ids(tokenizer, prompts)
     never = {*tokenizer.all_special_ids, *range(num_ids(tokenizer, model), model.config.vocab_size)}
     model.to(torch.device(device))
     num_written = num_tokens = 0
-    with evaluating(model):
+
+    def warm_up() -> None:
         _continue(model, tokenizer, rows[0], WARM_UP_BYTES, max_length, never)
-        start = time.perf_counter()
-        for row in rows:
-            written, tokens = _continue(model, tokenizer, row, num_bytes, max_length, never)
-            num_written, num_tokens = num_written + written, num_tokens + tokens
-        seconds = time.perf_counter() - start
+
+    with evaluating(model):
+        warm_up()
+        if device == "cpu" and threads is None:
+            threads = _faster(warm_up)
+        with _cpu_threads(threads):
+            start = time.perf_counter()
+            for row in rows:
+                written, tokens = _continue(model, tokenizer, row, num_bytes, max_length, never)
+                num_written, num_tokens = num_written + written, num_tokens + tokens
+            seconds = time.perf_counter() - start
     return {
         "bytes_per_second": num_written / seconds,
         "tokens_per_second": num_tokens / seconds,
@@ -57,10 +69,37 @@ def generation_speed(
         "tokens": num_tokens,
         "seconds": seconds,
         "device": device,
+        "threads": threads,
         "dtype": str(model.dtype).removeprefix("torch."),
         "prompts": len(rows),
         "batch_size": 1,
     }
+
+
+def _faster(work: Callable[[], None]) -> int:
+    """Torch's number of threads or, if the work is done sooner with it, 1.
+
+    A token of a small model is a hundred tiny operations, after each of which all threads wait for the last one. Where
+    other programs use the cores too, that one waits for its turn, and two threads write a tenth of what one does.
+    """
+    seconds = {}
+    for number in (torch.get_num_threads(), 1):
+        with _cpu_threads(number):
+            start = time.perf_counter()
+            work()
+            seconds[number] = time.perf_counter() - start
+    return min(seconds, key=lambda number: seconds[number])
+
+
+@contextlib.contextmanager
+def _cpu_threads(number: int | None) -> Generator[None]:
+    """As many threads of torch as said; None: as many as there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _continue(

@@ -25,11 +25,16 @@ def scores_table(scores: Mapping[str, Any]) -> str:
         parts.append(_table(task, ["accuracy", "questions"], rows))
     if scores["speed"]:
         rows = {
-            name: [f"{row['bytes_per_second']:.0f}", f"{row['tokens_per_second']:.1f}", row["device"], row["dtype"]]
+            name: [f"{row['bytes_per_second']:.0f}", f"{row['tokens_per_second']:.1f}", _where(row), row["dtype"]]
             for name, row in scores["speed"].items()
         }
         parts.append(_table("writing", ["bytes/s", "tokens/s", "device", "numbers"], rows))
     return "\n\n".join(parts)
+
+
+def _where(row: Mapping[str, Any]) -> str:
+    threads = row["threads"]
+    return row["device"] if threads is None else f"{row['device']}, {threads} thread{'s' * (threads > 1)}"
 
 
 def _text_cells(row: Mapping[str, Any]) -> list[str]:

@@ -28,6 +28,7 @@ class Scorer:
     def __init__(self, place: Workplace, text: Text, questions: Questions) -> None:
         self.config, self.cache, self.device = place.config.evaluation, place.cache, place.device
         self.text, self.questions = text, questions
+        self._threads: int | None = None  # that models write with: what the first one is fastest with
 
     # --- text
 
@@ -140,14 +141,17 @@ class Scorer:
     def speed(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """How fast a model writes behind the first documents of the first data set."""
         texts = next(iter(self.text.datasets.values()))[:PROMPTS]
-        return evaluation.generation_speed(
+        speed = evaluation.generation_speed(
             model,
             tokenizer,
             [text[:PROMPT_CHARACTERS] for text in texts],
             num_bytes=self.config.speed_bytes,
             max_length=context_length(model),
             device=self.device,
+            threads=self._threads,
         )
+        self._threads = speed["threads"]
+        return speed
 
 
 def context_length(model: PreTrainedModel) -> int:

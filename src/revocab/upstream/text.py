@@ -36,6 +36,8 @@ class Text:
         key = {**settings, "inputs": corpora.fingerprint(inputs), "reserved": list(reserved.values())}
         if self.questions.asked:
             key["questions"] = self.questions.digests
+        if settings["overlap_words"]:
+            key["stock_phrase"] = corpora.STOCK_PHRASE
 
         def build(folder: Path) -> dict[str, int]:
             evaluated: dict[str, Iterable[str]] = {
