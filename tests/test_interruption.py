@@ -285,6 +285,21 @@ def short_of_memory(monkeypatch):
     return arm
 
 
+def test_memory_that_cannot_suffice_is_found_before_the_first_step(train, cache, tmp_path, monkeypatch):
+    """Stage 1 would fit, stage 2 in full would not."""
+    from revocab.training import memory
+
+    monkeypatch.setattr(memory, "_already_there", lambda model, device: 0)
+    monkeypatch.setattr(memory, "free_memory_bytes", lambda device: 30_000_000)
+    code, _, err = train(f"paths.cache_dir={cache}")
+    assert code == 1
+    (line,) = [line for line in err.splitlines() if line.startswith("Error: ")]
+    for word in ("stage2 needs about 0.0", "weights 0.01", "0.03 GB are free", "a smaller model"):
+        assert word in line
+    assert read(next(tmp_path.rglob("status.json")))["state"] == "failed"
+    assert not list(tmp_path.rglob("metrics.jsonl"))
+
+
 @pytest.mark.slow
 @pytest.mark.survival
 @pytest.mark.parametrize("from_step", [0, 5])

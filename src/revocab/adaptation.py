@@ -145,6 +145,8 @@ class Adaptation:
         log.info("Tables: %s", ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items()))
         for settings in self.stages() if self.config.vocab.enabled else ():
             training.check_stage(model, self.upstream.tokens.target, settings)
+        for settings in self.runs():
+            self.check_memory(model, settings, self.upstream.tokens.target)
 
     def score_initialised(self, model: PreTrainedModel) -> None:
         """Scores at once and, where the config asks for it, after the probe."""
@@ -167,7 +169,9 @@ class Adaptation:
         settings = stages.source_cpt(self.config, ratio)
 
         def trained() -> tuple[PreTrainedModel, dict[str, Any]]:
-            model = self.train(upstream.models.load_source(), settings)
+            model = upstream.models.load_source()
+            self.check_memory(model, settings, upstream.tokens.source)
+            model = self.train(model, settings)
             record = self.records.pop(settings.name).as_dict()
             return model, record | {"bytes": round(record["tokens"] * bytes_per_token(upstream.tokens.source))}
 
@@ -184,6 +188,16 @@ class Adaptation:
     def stages(self) -> tuple[training.StageSettings, training.StageSettings]:
         """Stage 1 and stage 2."""
         return stages.stage1(self.config), stages.stage2(self.config, len(self.upstream.text.corpus.train))
+
+    def runs(self) -> list[training.StageSettings]:
+        """All that the initialised model is trained in, the probe first."""
+        vocab = self.config.vocab
+        probe = [stages.probe(self.config)] if vocab.probe_steps > 0 else []
+        return [*probe, *(self.stages() if vocab.enabled else ())]
+
+    def check_memory(self, model: PreTrainedModel, settings: training.StageSettings, tokens: TokenizedCorpus) -> None:
+        hardware = stages.hardware(self.config, scratch=self.job.path / "checkpoints")
+        training.check_memory(model, settings, hardware, vocabulary_size=tokens.vocabulary_size)
 
     def train(self, model: PreTrainedModel, settings: training.StageSettings) -> PreTrainedModel:
         """Run one stage; a probe leaves no trace but its score."""

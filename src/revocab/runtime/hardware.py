@@ -1,12 +1,17 @@
 """Facts about this machine and its software, for manifests and summaries."""
 
 import functools
+import math
 import platform
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+MEMORY_FILES = (  # limit and use, of control groups version 2 and 1
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+)
 PACKAGES = ("torch", "transformers", "tokenizers", "pytorch-lightning", "peft", "hydra-core", "numpy", "scipy")
 
 
@@ -57,3 +62,28 @@ def peak_memory_bytes(device: str) -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def free_memory_bytes(device: str) -> int:
+    """Memory that this process could still get: of the accelerator, or of the machine within its control group."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    return int(min(psutil.virtual_memory().available, _free_in_group()))
+
+
+def _free_in_group(folder: Path = Path("/sys/fs/cgroup")) -> float:
+    """What the limit of the control group (version 2 or 1) leaves; infinite where there is none. Pages of files count
+    as free, for the kernel gives them back."""
+    for limit, used in MEMORY_FILES:
+        try:
+            most, now = (folder / limit).read_text().strip(), int((folder / used).read_text())
+            lines = (folder / limit).with_name("memory.stat").read_text().splitlines()
+        except (OSError, ValueError):
+            continue
+        files = sum(int(line.split()[1]) for line in lines if line.startswith(("inactive_file ", "active_file ")))
+        return math.inf if most == "max" else max(0, int(most) - now + files)
+    return math.inf

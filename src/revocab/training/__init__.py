@@ -5,6 +5,7 @@ their `StageSettings`. A stage that was killed continues from its last checkpoin
 """
 
 from revocab.training.checkpoints import resumed_from
+from revocab.training.memory import check_memory
 from revocab.training.optimisation import require_optimizer
 from revocab.training.settings import Hardware, Kind, LoraSettings, StageSettings
 from revocab.training.stage import check_stage, train_stage
@@ -14,6 +15,7 @@ __all__ = [
     "Kind",
     "LoraSettings",
     "StageSettings",
+    "check_memory",
     "check_stage",
     "require_optimizer",
     "resumed_from",

@@ -52,11 +52,23 @@ def prepare(model: PreTrainedModel, settings: StageSettings) -> Prepared:
         model.requires_grad_(True)
     else:
         model.requires_grad_(False)
-        ends = _first_and_last_layer(model) if settings.kind == "first_last" else []
-        for part in [*_tables(model), *ends]:
-            part.requires_grad_(True)
+        for parameter in trained_parameters(model, settings):
+            parameter.requires_grad_(True)
     changed = tuple(name for name, parameter in model.named_parameters() if parameter.requires_grad)
     return Prepared(module=model, changed=changed, tables=tables, finish=lambda: model.requires_grad_(True))
+
+
+def trained_parameters(model: PreTrainedModel, settings: StageSettings) -> list[nn.Parameter]:
+    """Those of the plain model that `settings.kind` trains as they are; adapters come on top of them.
+
+    Raises:
+        ModelError: `first_last` of a model whose layers are not found.
+    """
+    if settings.kind == "full":
+        return list(model.parameters())
+    layers = body_layers(model) if settings.kind == "first_last" else []
+    parts = [*layers[:1], *layers[-1:], *(_tables(model) if settings.kind != "lora" else [])]
+    return [parameter for part in parts for parameter in part.parameters()]
 
 
 def _tables(model: Any) -> list[nn.Module]:
@@ -70,8 +82,8 @@ def _table_parameters(model: nn.Module) -> tuple[str, ...]:
     return tuple(name for name, parameter in model.named_parameters() if id(parameter) in ours)
 
 
-def _first_and_last_layer(model: PreTrainedModel) -> list[nn.Module]:
-    """Of the body: the list of modules that has as many members as the config has layers.
+def body_layers(model: PreTrainedModel) -> list[nn.Module]:
+    """The list of modules that has as many members as the config has layers.
 
     Raises:
         ModelError: there is no such list.
@@ -79,7 +91,7 @@ def _first_and_last_layer(model: PreTrainedModel) -> list[nn.Module]:
     count = getattr(model.config.get_text_config(decoder=True), "num_hidden_layers", None)
     for module in model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
-            return [module[0], module[-1]]
+            return list(module)
     raise ModelError(f"The layers of {type(model).__name__} are not found: choose lora=full or lora=r64.")
 
 

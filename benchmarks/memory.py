@@ -1,0 +1,144 @@
+"""Memory estimated before training against the peak that training then reaches, on random weights.
+
+    python benchmarks/memory.py --device cuda --output memory.json     # SmolLM2-135M's shape, under a minute on an H100
+    python benchmarks/memory.py --device cpu --tiny                    # a small shape; resident memory of new processes
+
+Three optimiser steps of two micro-batches by `train_stage` itself: what is estimated is what a job would do. On CUDA
+the peak is torch's, of allocated tensors. On the CPU it is the growth of a process's resident memory, which also holds
+what allocator and libraries keep: a check of the order, not of the percent.
+"""
+
+import argparse
+import json
+import multiprocessing
+import tempfile
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from revocab.artifacts import TokenizedCorpus
+from revocab.runtime.hardware import device_name, git_commit, peak_memory_bytes
+from revocab.training import Hardware, LoraSettings, StageSettings, train_stage
+from revocab.training.memory import estimate_memory, ways_of
+
+SMOLLM2 = {
+    "vocab_size": 49152,
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "tie_word_embeddings": True,
+}
+TINY = SMOLLM2 | {"vocab_size": 8192, "num_hidden_layers": 6}
+LORA = LoraSettings(r=64, alpha=16, dropout=0.1, target_modules=("all-linear",))
+GIGABYTE = 10**9
+
+
+def settings_of(kind: str, batch_size: int, length: int, *, bf16: bool, checkpointed: bool) -> StageSettings:
+    return StageSettings(
+        name="stage1" if kind == "tables" else "stage2",
+        kind=kind,
+        steps=3,
+        learning_rate=1e-4,
+        table_learning_rate=None,
+        batch_size=batch_size,
+        gradient_accumulation=2,
+        max_seq_length=length,
+        warmup_share=0.0,
+        weight_decay=0.01,
+        gradient_clip=1.0,
+        skip_nonfinite=False,
+        bf16=bf16,
+        optimizer="adamw_torch",
+        shuffle=False,
+        seed=0,
+        start_document=0,
+        lora=LORA if kind == "lora" else None,
+        checkpoint_every=0,
+        gradient_checkpointing=checkpointed,
+        log_every=1,
+    )
+
+
+def random_corpus(vocabulary_size: int, tokens: int) -> TokenizedCorpus:
+    ids = np.random.default_rng(0).integers(0, vocabulary_size, tokens).astype(np.uint16)
+    return TokenizedCorpus(
+        tokens=ids,
+        offsets=np.arange(0, tokens + 1, 100),
+        vocabulary_size=vocabulary_size,
+        text_bytes=4 * tokens,
+        special_ids=(),
+    )
+
+
+def measure(shape: dict, settings: StageSettings, device: str, send) -> None:
+    """Send the estimate and the measured peak of one stage, both in bytes."""
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**shape))
+    size = settings.steps * settings.sequences_per_step * settings.max_seq_length
+    corpus = random_corpus(shape["vocab_size"], size)
+    hardware = Hardware(accelerator="gpu" if device == "cuda" else "cpu", devices=1, strategy="auto", num_workers=0)
+    estimate = estimate_memory(model, settings, vocabulary_size=shape["vocab_size"], ways=ways_of(hardware))
+    weights = sum(parameter.nbytes for parameter in model.parameters())
+    before = 0 if device == "cuda" else peak_memory_bytes("cpu") - weights
+    _, record = train_stage(model, corpus, settings, hardware, folder=None, metrics_path=None)
+    send({**asdict(estimate), "total": estimate.total, "measured": record.peak_memory_bytes - before})
+    if device == "cuda":
+        torch.cuda.empty_cache()
+
+
+def measure_apart(shape: dict, settings: StageSettings, device: str) -> dict:
+    """In a process of its own on the CPU, where a peak cannot be reset."""
+    found: list[dict] = []
+    if device == "cuda":
+        measure(shape, settings, device, found.append)
+        return found[0]
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    process = context.Process(target=measure, args=(shape, settings, device, queue.put))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(process.exitcode)
+    return queue.get()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument(
+        "--tiny", action="store_true", help="6 layers and 8,192 tokens instead of SmolLM2's 30 and 49,152"
+    )
+    parser.add_argument("--batches", type=int, nargs="+", default=[4, 16])
+    parser.add_argument("--length", type=int, default=1024)
+    parser.add_argument("--kinds", nargs="+", default=["tables", "full", "lora"])
+    parser.add_argument("--fp32", action="store_true")
+    parser.add_argument("--output", type=Path, help="a JSON file")
+    arguments = parser.parse_args()
+    shape = (TINY if arguments.tiny else SMOLLM2) | {"max_position_embeddings": arguments.length}
+    rows = []
+    print(f"{'kind':8} {'batch':>5} checkpointed  estimate GB  measured GB  ratio  lower bound / measured")
+    for kind, checkpointed, batch in product(arguments.kinds, (False, True), arguments.batches):
+        settings = settings_of(kind, batch, arguments.length, bf16=not arguments.fp32, checkpointed=checkpointed)
+        found = measure_apart(shape, settings, arguments.device)
+        rows.append({"kind": kind, "batch_size": batch, "checkpointed": checkpointed, **found})
+        print(
+            f"{kind:8} {batch:5} {checkpointed!s:12}  {found['total'] / GIGABYTE:11.2f}  "
+            f"{found['measured'] / GIGABYTE:11.2f}  {found['total'] / found['measured']:5.2f}  "
+            f"{found['least'] / found['measured']:5.2f}",
+            flush=True,
+        )
+    if arguments.output:
+        facts = {"commit": git_commit(), "device": device_name(arguments.device), "torch": torch.__version__}
+        with tempfile.NamedTemporaryFile("w", dir=arguments.output.parent, delete=False) as file:
+            json.dump({**facts, "length": arguments.length, "rows": rows}, file, indent=1)
+        Path(file.name).replace(arguments.output)
+
+
+if __name__ == "__main__":
+    main()

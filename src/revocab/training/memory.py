@@ -1,0 +1,344 @@
+"""How much memory a stage of training needs, before it is trained: by part, from the model's own shapes.
+
+Letters: N tokens of a micro-batch (B x L), D width, A width of all query heads, K width of all key heads, F width of
+the feed-forward layer, V tokens of the tokenizer; s bytes of a computed number (2 in bf16, else 4).
+
+    weights       trained as they are (float32, the master copy); frozen ones in bf16 where they are cast
+    casts         bf16 copies that autocast makes of float32 matrices and autograd keeps
+    gradients     as large as the trained weights
+    optimiser     8 bytes a trained number (AdamW's two moments), 2 with adamw_8bit
+    activations   a layer, a token:  attention q, k, v, output        s (2 A + 2 K)
+                                     feed-forward, gated 3, else 1    s F     (2 with fused kernels)
+                                     every norm's input               4 width (s with fused kernels)
+                                     inputs of trained matrices       s in    and, of trained norms, s width
+                                     adapters                         s in + s r, and the mask of dropout
+                  with gradient checkpointing: s D for every layer
+    logits        12 N V: log-probabilities and two gradients in float32; with fused kernels a piece of them
+    passing       what comes after that and is larger: the backward pass of one layer, s N (4 F + 2 D), with gradient
+                  checkpointing also what that layer keeps; the gradient of the largest trained matrix before it is
+                  added; AdamW's square roots of all moments
+
+There is no key-value cache in training. `least` is what no kernel and no allocator can do without.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from revocab.errors import ResourceError
+from revocab.runtime.hardware import free_memory_bytes
+from revocab.training.settings import Hardware, LoraSettings, StageSettings
+from revocab.training.trainables import body_layers, lora_targets, trained_parameters
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+log = logging.getLogger(__name__)
+WARN_ABOVE = 0.9  # share of the free memory
+GIGABYTE = 10**9
+SAME_INPUT = ("k_proj", "v_proj", "up_proj")  # as q_proj or gate_proj: one tensor is kept for all
+ATTENTION_OUTPUT = ("o_proj", "dense")  # its input is kept by attention already
+STATE_BYTES = {"adamw_8bit": 2}  # of a trained number; of other optimisers 8
+R64 = LoraSettings(r=64, alpha=16, dropout=0.1, target_modules=("all-linear",))  # what lora=r64 is about
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryEstimate:
+    """Bytes of one device, by part; see the module's text."""
+
+    weights: int
+    casts: int
+    gradients: int
+    optimiser: int
+    activations: int
+    logits: int
+    passing: int
+    least: int  # weights, gradients, optimiser and the least that a micro-batch keeps; a lower bound of the peak
+
+    @property
+    def total(self) -> int:
+        """The expected peak."""
+        return sum(value for name, value in asdict(self).items() if name != "least")
+
+    def __str__(self) -> str:
+        """The parts in gigabytes, in one line."""
+        parts = ", ".join(f"{name} {value / GIGABYTE:.2f}" for name, value in asdict(self).items() if name != "least")
+        return f"about {self.total / GIGABYTE:.2f} GB ({parts})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ways:
+    """How a stage is computed, as far as memory depends on it."""
+
+    device: str = "cuda"  # cuda | cpu
+    shards: int = 1  # devices that share weights, gradients and optimiser
+    fused: bool = False  # fused kernels for norms, feed-forward, adapters and loss
+    frozen_in_bf16: bool = True  # under bf16 the frozen weights are cast, and so is what the embedding gives
+
+
+def estimate_memory(
+    model: PreTrainedModel, settings: StageSettings, *, vocabulary_size: int, ways: Ways
+) -> MemoryEstimate:
+    """Memory of one device while `model` is trained by `settings`; the model is only looked at.
+
+    Args:
+        vocabulary_size: tokens of the tokenizer; the loss looks at as many logits.
+    """
+    shape = _Shape(model, settings, ways)
+    states = _States(model, settings, ways, shape)
+    activations, backward, least = shape.activations()
+    logits = shape.loss(vocabulary_size)
+    added = states.largest_trained * (6 if settings.bf16 else 4)  # while logits or one layer's tensors are there
+    return MemoryEstimate(
+        weights=states.weights,
+        casts=states.casts,
+        gradients=states.gradients,
+        optimiser=states.optimiser,
+        activations=activations,
+        logits=logits,
+        passing=max(max(backward - logits, 0) + added, states.step - activations - logits),
+        least=states.weights + states.gradients + states.optimiser + least,
+    )
+
+
+class _States:
+    """What does not depend on the micro-batch, in bytes."""
+
+    def __init__(self, model: PreTrainedModel, settings: StageSettings, ways: Ways, shape: _Shape) -> None:
+        trained = {id(parameter) for parameter in trained_parameters(model, settings)}
+        ours = [p for p in model.parameters() if id(p) in trained]
+        frozen = [p for p in model.parameters() if id(p) not in trained]
+        adapters = sum(shape.lora.r * (i + o) for i, o in shape.adapted) if shape.lora else 0
+        numbers = sum(p.numel() for p in ours) + adapters
+        of_trained = sum(p.numel() * p.element_size() for p in ours) + 4 * adapters
+        low = settings.bf16 and ways.frozen_in_bf16
+        of_frozen = sum(p.numel() * _frozen_size(p, low, ways.device) for p in frozen)
+        self.weights = (of_trained + of_frozen) // ways.shards
+        self.gradients = of_trained // ways.shards
+        self.optimiser = STATE_BYTES.get(settings.optimizer, 8) * numbers // ways.shards
+        self.largest_trained = max((p.numel() for p in ours), default=0)
+        many = ways.device == "cuda" and settings.optimizer == "adamw_torch"  # all matrices at once
+        self.step = 4 * (numbers // ways.shards if many else self.largest_trained)
+        kept = [] if low or settings.gradient_checkpointing else frozen  # recomputed layer by layer
+        wide = [p for p in [*ours, *kept] if p.ndim == 2 and p.element_size() == 4]
+        casts = 2 * sum(p.numel() for p in wide if p is not shape.looked_up)
+        self.casts = casts if settings.bf16 else 0
+
+
+def _frozen_size(parameter: nn.Parameter, low: bool, device: str) -> int:
+    own = parameter.element_size()
+    if not low or own <= 2:
+        return own
+    return 2 if device == "cuda" else own + 2  # in main memory the float32 original stays beside its copy
+
+
+class _Shape:
+    """What grows with the micro-batch, in bytes."""
+
+    def __init__(self, model: PreTrainedModel, settings: StageSettings, ways: Ways) -> None:
+        self.settings, self.ways, self.lora = settings, ways, settings.lora
+        config = model.config.get_text_config(decoder=True)
+        heads = config.num_attention_heads
+        head = getattr(config, "head_dim", None) or config.hidden_size // heads
+        self.width, self.heads = config.hidden_size, heads
+        self.queries = heads * head
+        self.keys = (getattr(config, "num_key_value_heads", None) or heads) * head
+        self.tokens = settings.batch_size * settings.max_seq_length
+        self.size = 2 if settings.bf16 else 4
+        self.stream = self.size if ways.frozen_in_bf16 else 4  # of the residual stream
+        self.trained = {id(parameter) for parameter in trained_parameters(model, settings)}
+        self.masked = bool(getattr(config, "sliding_window", None)) and settings.max_seq_length > config.sliding_window
+        self.layers = body_layers(model)
+        names = set(lora_targets(model, self.lora.target_modules)) if self.lora else set()
+        targets = {id(module): module for name, module in model.named_modules() if name in names}
+        self.targets = targets
+        self.adapted = [_sizes(module) for module in targets.values()]
+        output = model.get_output_embeddings()
+        input_table, output_table = model.get_input_embeddings().weight, output.weight if output is not None else None
+        self.looked_up = None if input_table is output_table else input_table  # no product: never cast
+        self.head_trained = output_table is not None and id(output_table) in self.trained
+
+    def activations(self) -> tuple[int, int, int]:
+        """What the body keeps for the backward pass, what the backward pass of a layer adds, and the least of both."""
+        kept = [self._layer(layer, fused=self.ways.fused) for layer in self.layers]
+        fused = [self._layer(layer, fused=True) for layer in self.layers]
+        ends = self.width * (4 + self.size * self.head_trained)  # the last norm, and the input of the output table
+        borders = self.stream * self.width * len(self.layers)
+        backward = self.size * (4 * max(_widest(layer) for layer in self.layers) + 2 * self.width)
+        if self.settings.gradient_checkpointing:
+            return self.tokens * (borders + ends), self.tokens * (backward + max(kept)), self.tokens * borders
+        return self.tokens * (sum(kept) + ends), self.tokens * backward, self.tokens * sum(fused)
+
+    def loss(self, vocabulary_size: int) -> int:
+        if self.ways.fused:  # logits of a share D / V of the tokens, gradients of hidden states and of the table
+            return 8 * self.tokens * self.width + 4 * vocabulary_size * self.width * self.head_trained
+        return 12 * self.tokens * vocabulary_size
+
+    def _layer(self, layer: nn.Module, *, fused: bool) -> int:
+        """Bytes a token that one layer keeps."""
+        matrices = list(_matrices(layer))
+        total = self._attention(fused_qkv=any(_last(name) == "query_key_value" for name, _ in matrices))
+        total += self._feed_forward(matrices, fused=fused)
+        norms = list(_norms(layer))
+        total += sum(self._norm_kept(name, norm, fused=fused) for name, norm in norms)
+        trained_norm = any(id(norm.weight) in self.trained for _, norm in norms)
+        apart = (
+            self.settings.bf16 and not fused and (trained_norm or self.stream == 4)
+        )  # every product casts for itself
+        for name, matrix in matrices:
+            total += self._input_kept(_last(name), matrix, apart=apart, fused=fused)
+        return total
+
+    def _norm_kept(self, name: str, norm: Any, *, fused: bool) -> int:
+        width = {"q_norm": self.queries, "k_norm": self.keys}.get(_last(name), norm.weight.numel())
+        if fused:
+            return self.size * width
+        if isinstance(norm, nn.LayerNorm):  # one operation; norms side by side share a float32 input
+            return 0 if self.stream == 4 and "post" in name else 4 * width
+        return width * (4 + self.stream * (id(norm.weight) in self.trained))
+
+    def _attention(self, *, fused_qkv: bool) -> int:
+        """q, k, v, output, and log-sum-exp; v is a view of all three where they come from one product."""
+        keys = self.queries if self.masked else self.keys  # with a mask, keys are repeated for every query head
+        values = 3 * self.queries if fused_qkv else keys
+        return self.size * (2 * self.queries + keys + values) + 4 * self.heads
+
+    def _feed_forward(self, matrices: list[tuple[str, Any]], *, fused: bool) -> int:
+        gated = [_sizes(matrix)[1] for name, matrix in matrices if _last(name) == "gate_proj"]
+        if gated:
+            return self.size * (2 if fused else 3) * gated[0]
+        return self.size * max(_sizes(matrix)[1] for name, matrix in matrices if _last(name) != "query_key_value")
+
+    def _mask_size(self, *, fused: bool) -> int:
+        """Of dropout, a number: on the CPU torch keeps the factors, in the adapters' float32."""
+        if not self.lora or not self.lora.dropout:
+            return 0
+        return 4 if self.ways.device == "cpu" and not fused else 1
+
+    def _input_kept(self, name: str, matrix: Any, *, apart: bool, fused: bool) -> int:
+        wide = _sizes(matrix)[0]
+        shared = name in SAME_INPUT and not apart
+        if self.lora and id(matrix) in self.targets:
+            mask = wide * self._mask_size(fused=fused)
+            shared = name in SAME_INPUT if fused else False
+            return self.size * (0 if shared else wide) + mask + self.size * self.lora.r
+        if id(matrix.weight) not in self.trained or shared or name in ATTENTION_OUTPUT:
+            return 0
+        return self.size * wide
+
+
+def _widest(layer: nn.Module) -> int:
+    return max(_sizes(matrix)[1] for name, matrix in _matrices(layer) if _last(name) != "query_key_value")
+
+
+def _matrices(layer: nn.Module) -> Iterator[tuple[str, Any]]:
+    for name, module in layer.named_modules():
+        if isinstance(getattr(module, "weight", None), nn.Parameter) and module.weight.ndim == 2:
+            yield name, module
+
+
+def _norms(layer: nn.Module) -> Iterator[tuple[str, Any]]:
+    for name, module in layer.named_modules():
+        if isinstance(getattr(module, "weight", None), nn.Parameter) and module.weight.ndim == 1:
+            yield name, module
+
+
+def _sizes(matrix: Any) -> tuple[int, int]:
+    """Inputs and outputs of a linear layer."""
+    rows, columns = matrix.weight.shape
+    return (columns, rows) if isinstance(matrix, nn.Linear) else (rows, columns)  # GPT-2's kind is transposed
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+# --- is there enough? ------------------------------------------------------------------------------------------------
+
+
+def check_memory(
+    model: PreTrainedModel,
+    settings: StageSettings,
+    hardware: Hardware,
+    *,
+    vocabulary_size: int,
+    ways: Ways | None = None,
+    free: int | None = None,
+) -> MemoryEstimate:
+    """Compare what a stage needs with what is free, before anything is trained.
+
+    Only what cannot fit is refused: the estimate's `least` is above what is free. An estimate above 90 % is a warning.
+
+    Args:
+        ways: how it is computed; None: as `hardware` does.
+        free: bytes for the model and its training on one device; None: as the device says.
+
+    Raises:
+        ResourceError: it cannot fit; with the parts, what is free, and a change that would fit.
+    """
+    ways = ways or ways_of(hardware)
+    if free is None:
+        free = free_memory_bytes(ways.device) + _already_there(model, ways.device)
+
+    def estimate(changed: StageSettings) -> MemoryEstimate:
+        return estimate_memory(model, changed, vocabulary_size=vocabulary_size, ways=ways)
+
+    found = estimate(settings)
+    if found.total <= WARN_ABOVE * free:
+        return found
+    said = f"{settings.name} needs {found} of {'GPU' if ways.device == 'cuda' else 'main'} memory, "
+    said += f"{free / GIGABYTE:.2f} GB are free. {suggestion(settings, estimate, free)}"
+    if found.least > free:
+        raise ResourceError(said)
+    log.warning("%s", said)
+    return found
+
+
+def ways_of(hardware: Hardware) -> Ways:
+    sharded = hardware.devices > 1 and hardware.strategy == "fsdp"
+    return Ways(
+        device="cpu" if hardware.accelerator == "cpu" else "cuda",
+        shards=hardware.devices if sharded else 1,
+        frozen_in_bf16=not sharded,
+    )
+
+
+def suggestion(settings: StageSettings, estimate: Callable[[StageSettings], MemoryEstimate], free: int) -> str:
+    """The smallest change that would fit, as keys of the command line."""
+    for changed, said in _changes(settings):
+        if (total := estimate(changed).total) <= WARN_ABOVE * free:
+            return f"Would fit, with about {total / GIGABYTE:.2f} GB: {said}"
+    return (
+        "Nor would micro-batches of 1 with gradient checkpointing and adapters: "
+        "take a larger device, trainer=fsdp, or a smaller model."
+    )
+
+
+def _changes(settings: StageSettings) -> Iterator[tuple[StageSettings, str]]:
+    """Smaller micro-batches for the same steps; then these with checkpointed gradients; then these with adapters."""
+    body: list[tuple[StageSettings, list[str]]] = [(settings, [])]
+    if not settings.gradient_checkpointing:
+        body.append((replace(settings, gradient_checkpointing=True), ["vocab.gradient_checkpointing=true"]))
+    if settings.kind in ("full", "first_last"):
+        body += [(replace(each, kind="lora", lora=R64), [*keys, "lora=r64"]) for each, keys in list(body)]
+    product = settings.sequences_per_step
+    for changed, keys in body:
+        sizes = [size for size in range(settings.batch_size, 0, -1) if product % size == 0]
+        for size in sizes:
+            smaller = replace(changed, batch_size=size, gradient_accumulation=product // size)
+            batch = [f"vocab.batch_size={size}", f"vocab.gradient_accumulation={product // size}"]
+            if smaller != settings:
+                yield smaller, " ".join(keys + (batch if size != settings.batch_size else []))
+
+
+def _already_there(model: PreTrainedModel, device: str) -> int:
+    """Bytes of the model that are on the device now: part of the estimate and of what is not free."""
+    if device == "cuda":
+        return torch.cuda.memory_reserved()
+    return sum(p.numel() * p.element_size() for p in model.parameters() if p.device.type == "cpu")
