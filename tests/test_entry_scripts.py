@@ -110,7 +110,9 @@ def test_the_baseline_reads_as_many_bytes_and_is_trained_once_for_a_sweep(comman
 
     monkeypatch.setattr(training, "train_stage", counted)
     cache = tmp_path / "cache"
+    write_questions(tmp_path / "parity.jsonl")
     words = ["baseline=source_cpt", "vocab.lr_stage1=2e-5,6.4e-4", f"paths.cache_dir={cache}"]
+    words += ["evaluation.qa=true", "evaluation.tasks=[parity.jsonl]"]
     code, out, err = command("train", "-m", *words)
     assert code == 0, err
     assert [name for name in trained if name != "probe"] == ["stage1", "stage2", "source_cpt", "stage1", "stage2"]
@@ -120,6 +122,8 @@ def test_the_baseline_reads_as_many_bytes_and_is_trained_once_for_a_sweep(comman
     assert first["bpb"]["heldout"]["source_cpt"] == second["bpb"]["heldout"]["source_cpt"]
     assert first["bpb"]["heldout"]["source_cpt"] != first["bpb"]["heldout"]["source"]
     assert first["perplexity"]["heldout"]["source_cpt"] > 1
+    assert first["qa"]["parity"]["source_cpt_accuracy"] == second["qa"]["parity"]["source_cpt_accuracy"]
+    assert set(first["bpb_difference"]["heldout"]) == {"final", "source_cpt"}
     record = first["baseline"]
     sizes = [read(path) for path in cache.glob("tokens/*/tokens.json")]
     counts = [len(np.memmap(path, "uint16", "r")) for path in cache.glob("tokens/*/tokens.bin")]
@@ -133,6 +137,7 @@ def test_the_baseline_reads_as_many_bytes_and_is_trained_once_for_a_sweep(comman
     assert record["trainable_parameters"] < first["stage2"]["trainable_parameters"]  # its vocabulary is smaller
     assert "source CPT" in out
     assert "| source CPT |" in (sweep / "table.md").read_text()
+    assert "| source CPT − source |" in (sweep / "table.md").read_text().split("## Right answers: parity")[1]
     assert "bpb.heldout.source_cpt" in (sweep / "table.csv").read_text().splitlines()[0]
     assert "source CPT" in (sweep / "report.html").read_text()
     assert not list(sweep.glob("*/checkpoints/source_cpt"))
@@ -418,7 +423,7 @@ def write_questions(path, number=7):
 
 def test_questions_are_answered_before_and_after(command, tmp_path):
     write_questions(tmp_path / "parity.jsonl")
-    asked = ["evaluation.qa=true", "evaluation.tasks=[parity.jsonl]"]
+    asked = ["evaluation.qa=true", "evaluation.tasks=[parity.jsonl]", "evaluation.general=[parity]"]
     code, _, err = command("train", *asked, "save_model=true")
     assert code == 0, err
     (folder,) = jobs(tmp_path / "outputs" / "train")
@@ -429,6 +434,11 @@ def test_questions_are_answered_before_and_after(command, tmp_path):
         assert 0 <= found[key] <= 1
     assert found["low"] < found["accuracy"] < found["high"] or found["accuracy"] in (0, 1)
     assert {"accuracy_per_byte", "accuracy_per_token", "source_low", "source_high"} <= set(found)
+    assert found["difference"]["value"] == pytest.approx(found["accuracy"] - found["source_accuracy"])
+    assert read(folder / "summary.json")["groups"] == {"heldout": "domain", "parity": "general"}
+    bpb, change = (read(folder / "summary.json")[key]["heldout"] for key in ("bpb", "bpb_difference"))
+    assert change["final"]["value"] == pytest.approx(bpb["final"] - bpb["source"])
+    assert change["final"]["low"] < change["final"]["value"] < change["final"]["high"]
     code, out, err = command("evaluate", *asked, f"evaluation.models=[{folder / 'model'}]")
     assert code == 0, err
     assert "% right" in out
@@ -437,6 +447,8 @@ def test_questions_are_answered_before_and_after(command, tmp_path):
     assert scores["embedded:source_model"]["accuracy"] == found["source_accuracy"]
     assert scores[str(folder / "model")]["accuracy"] == found["accuracy"]
     assert scores[str(folder / "model")]["by_gold"]["yes"]["n"] == 4
+    assert scores[str(folder / "model")]["difference"] == found["difference"]
+    assert "| parity (general) " in out
     lines = [json.loads(line) for line in (scored / "answers.jsonl").read_text().splitlines()]
     assert len(lines) == 2 * 7
     assert all(len(line["nats"]) == 2 and max(line["nats"]) < 0 for line in lines)
@@ -490,6 +502,7 @@ BAD = {  # what a user got wrong: the command's words, and what the one line mus
     "no such questions": (["evaluation.qa=true", "evaluation.tasks=[a/q.jsonl]"], ["a/q.jsonl"]),
     "text for questions": (["evaluation.qa=true", "evaluation.tasks=[c.jsonl]"], ["c.jsonl", "item 1", '"gold"']),
     "a task twice": (["evaluation.qa=true", "evaluation.tasks=[c.jsonl,a/c.jsonl]"], ["evaluation.tasks", "c"]),
+    "a general set that is not there": (["evaluation.general=[wiki]"], ["evaluation.general", "wiki", "heldout"]),
     "outputs that cannot be written": (["pipeline.run_root=a/x.txt"], ["Cannot write to a/x.txt/outputs/train"]),
     "a cache that cannot be written": (["paths.cache_dir=a/x.txt"], ["Cannot write to a/x.txt"]),
     "text that is not UTF-8": (["corpus=jsonl", "corpus.inputs=[latin.txt]"], ["latin.txt", "UTF-8", "line 1"]),

@@ -23,6 +23,7 @@ from revocab.upstream import Upstream
 
 log = logging.getLogger(__name__)
 LARGE_MODEL = 1_000_000_000  # parameters
+COMPARED = {"final": "", "source_cpt": "source_cpt_"}  # stages beside the source model: how their accuracies begin
 
 
 def adapt(config: Config, job: JobFolder, labels: dict[str, Any], loggers: Sequence[Any]) -> dict[str, Any]:
@@ -85,6 +86,11 @@ def on_devices(trainer: TrainerConfig) -> str:
     return f", {trainer.strategy.value} on {trainer.devices} devices" if trainer.devices > 1 else ""
 
 
+def prefixed(prefix: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of accuracies under other names, without what is the same for every model."""
+    return {f"{prefix}{name}": value for name, value in row.items() if name not in ("n", "chance")}
+
+
 class Adaptation:
     def __init__(
         self, config: Config, job: JobFolder, labels: dict[str, Any], loggers: Sequence[Any], retries: Retries
@@ -100,7 +106,7 @@ class Adaptation:
     def run(self) -> dict[str, Any]:
         """Returns summary.json."""
         training.require_optimizer(self.config.vocab.stage2_optimizer)  # first: before hours of work, not after
-        _ = self.upstream.questions.asked  # so are the questions of a task that cannot be read
+        _ = self.upstream.scorer.groups  # so are the questions of a task that cannot be read
         report = write_reports(self.upstream, self.job)
         tokenizer, scorer = self.upstream.tokenizers.target, self.upstream.scorer
         model = self.initialised_model()
@@ -179,8 +185,10 @@ class Adaptation:
             "tokens": upstream.tokens.source_folder.name,
             "source_cpt": asdict(replace(settings, checkpoint_every=0, log_every=1)),  # these change no weight
         }
-        scores, self.baseline = upstream.scorer.scores_and_record(origin, upstream.tokenizers.source, trained)
+        tokenizer = upstream.tokenizers.source
+        scores, answers, self.baseline = upstream.scorer.scores_and_record(origin, tokenizer, trained)
         self.note("source_cpt", scores)
+        self.note_answers("source_cpt", answers)
         shutil.rmtree(self.stage_folder(settings.name), ignore_errors=True)  # the cache has what is needed of it
 
     # --- stages
@@ -287,6 +295,7 @@ class Adaptation:
             "device": device_name(self.upstream.device) + on_devices(self.config.trainer),
             "versions": package_versions(),
             "bpb": self.by_dataset("bits_per_byte"),
+            "bpb_difference": self.differences(),
             "perplexity": self.by_dataset("perplexity"),
             "bytes_per_token": {
                 name: {"source": source[name].bytes_per_token, "target": target[name].bytes_per_token}
@@ -298,6 +307,7 @@ class Adaptation:
             **({"baseline": self.baseline} if self.baseline else {}),
             "disk": {name: folder_bytes(self.job.path / name) for name in ("checkpoints", "model", "adapter")},
             "qa": self.qa(),
+            "groups": self.upstream.scorer.groups,
             "checks": self.checks(records, report),
         }
 
@@ -307,13 +317,30 @@ class Adaptation:
             for name in self.upstream.text.datasets
         }
 
+    def differences(self) -> dict[str, dict[str, dict[str, float]]]:
+        """By data set and stage the bits per byte less those of the source model, on the same documents."""
+        source, seed = self.scores["source"], self.config.seed
+        return {
+            name: {
+                stage: asdict(evaluation.paired_difference(self.scores[stage][name], source[name], seed=seed))
+                for stage in COMPARED
+                if stage in self.scores
+            }
+            for name in self.upstream.text.datasets
+        }
+
     def qa(self) -> dict[str, dict[str, Any]]:
-        """By task the accuracy of the adapted model, and with `source_` before it that of the source model."""
-        found = {}
-        for task, score in self.answers["final"].items():
-            source = evaluation.accuracies(self.answers["source"][task])
-            before = {f"source_{name}": value for name, value in source.items() if name not in ("n", "chance")}
-            found[task] = {**evaluation.accuracies(score), **before}
+        """By task the accuracies of the adapted model and its difference to the source model; those of the source
+        model and of the baseline begin with `source_` and `source_cpt_`."""
+        found: dict[str, dict[str, Any]] = {}
+        for task, source in self.answers["source"].items():
+            found[task] = prefixed("source_", evaluation.accuracies(source))
+            for stage, prefix in COMPARED.items():
+                if stage in self.answers:
+                    score = self.answers[stage][task]
+                    row = evaluation.accuracies(score)
+                    row["difference"] = evaluation.accuracy_difference(score, source)
+                    found[task] |= prefixed(prefix, row) if prefix else row
         return found
 
     def checks(self, records: Mapping[str, Any], report: Mapping[str, Any]) -> list[dict[str, Any]]:

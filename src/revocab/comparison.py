@@ -56,6 +56,7 @@ def write_scores(folder: Path, scored: Mapping[str, ModelScores], upstream: Upst
         "qa": answer_rows(scored, upstream.questions.asked),
         "terms": {name: {model: each.terms[name] for model, each in scored.items()} for name in first(scored).terms},
         "speed": {model: each.speed for model, each in scored.items() if each.speed is not None},
+        "groups": upstream.scorer.groups,
     }
     write_answers(folder / "answers.jsonl", scored)
     write_json(folder / "scores.json", written)
@@ -90,17 +91,16 @@ def text_rows(
 def answer_rows(
     scored: Mapping[str, ModelScores], questions: Mapping[str, list[evaluation.Question]]
 ) -> dict[str, dict[str, Any]]:
-    """By task and model: accuracies over all questions, and by the place of the right answer."""
-    return {
-        task: {
-            model: {
-                **evaluation.accuracies(each.answers[task]),
-                "by_gold": evaluation.by_gold(each.answers[task], asked),
-            }
-            for model, each in scored.items()
-        }
-        for task, asked in questions.items()
-    }
+    """By task and model: accuracies, the difference to the first model, and accuracy by the right answer."""
+    compared = first(scored)
+
+    def row(task: str, each: ModelScores) -> dict[str, Any]:
+        answers, others = each.answers[task], compared.answers[task]
+        difference = {} if each is compared else {"difference": evaluation.accuracy_difference(answers, others)}
+        by_gold = evaluation.by_gold(answers, questions[task])
+        return {**evaluation.accuracies(answers), **difference, "by_gold": by_gold}
+
+    return {task: {model: row(task, each) for model, each in scored.items()} for task in questions}
 
 
 def log_accuracies(qa: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:

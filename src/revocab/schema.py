@@ -364,6 +364,7 @@ class EvaluationConfig:
     enabled: bool = True
     datasets: list[str] = field(default_factory=list)  # as corpus.inputs; empty: the corpus's held-out part
     text_field: str | None = None  # as corpus.text_field
+    general: list[str] = field(default_factory=list)  # names of data sets and tasks that are not of the domain
     max_samples: int = 1000  # documents of each data set, in the order of their hashes
     max_characters: int | None = 1500  # of a document; null: whole documents
     batch_tokens: int = 8192

@@ -1,8 +1,14 @@
+import itertools
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from revocab.artifacts import AnswerScore
-from revocab.evaluation import Question, accuracies, by_gold
+from revocab.errors import DataError
+from revocab.evaluation import Question, accuracies, accuracy_difference, by_gold
+from revocab.evaluation.accuracy import paired_difference_of
 
 SCORE = AnswerScore(
     nats=np.array([-1.0, -2.0, -3.0, -2.0, -4.0, -4.0, -1.0]),
@@ -53,3 +59,61 @@ def test_saved_and_loaded(tmp_path):
     SCORE.save(tmp_path / "score.npz")
     loaded = AnswerScore.load(tmp_path / "score.npz")
     assert all(np.array_equal(value, vars(loaded)[name]) for name, value in vars(SCORE).items())
+
+
+def columns(both, gained, lost, neither):
+    counts = (both, gained, lost, neither)
+    return np.repeat([True, True, False, False], counts), np.repeat([True, False, True, False], counts)
+
+
+def test_a_difference_as_published():
+    """Newcombe 1998, the example of 36 + 12 + 2 + 0 pairs: 0.20, method 10 gives 0.0569 to 0.3404."""
+    found = paired_difference_of(*columns(36, 12, 2, 0))
+    assert found["value"] == pytest.approx(0.2)
+    assert (found["low"], found["high"]) == (pytest.approx(0.0569, abs=5e-5), pytest.approx(0.3404, abs=5e-5))
+    assert (found["gained"], found["lost"]) == (12, 2)
+    turned = paired_difference_of(*reversed(columns(36, 12, 2, 0)))
+    assert (turned["low"], turned["high"]) == (pytest.approx(-found["high"]), pytest.approx(-found["low"]))
+
+
+def test_a_difference_agrees_with_the_bootstrap_where_there_are_many_questions():
+    right, first = columns(900, 260, 140, 700)
+    found = paired_difference_of(right, first)
+    differences = right.astype(float) - first
+    drawn = np.random.default_rng(0).choice(differences, (4000, len(differences))).mean(axis=1)
+    assert [found["low"], found["high"]] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.003)
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.1, 0.1, 0.3), (0.2, 0.3, 0.05, 0.45), (0.8, 0.05, 0.05, 0.1)])
+def test_the_interval_holds_the_true_difference_as_often_as_it_says(shares):
+    """Over every outcome of 12 questions, each with its probability."""
+    questions, covered = 12, 0.0
+    for counts in itertools.product(range(questions + 1), repeat=3):
+        if sum(counts) > questions:
+            continue
+        full = (*counts, questions - sum(counts))
+        ways = math.factorial(questions) / math.prod(map(math.factorial, full))
+        found = interval_of(full)
+        covered += ways * math.prod(map(pow, shares, full)) * (found[0] <= shares[1] - shares[2] <= found[1])
+    assert covered > 0.93
+
+
+def interval_of(counts):
+    found = paired_difference_of(*columns(*counts))
+    return found["low"] - 1e-12, found["high"] + 1e-12
+
+
+def test_equal_answers_to_few_questions_leave_room_for_a_difference():
+    found = paired_difference_of(*columns(0, 0, 0, 10))
+    assert found["value"] == 0
+    assert found["low"] == pytest.approx(-0.278, abs=1e-3)  # Wilson's interval of 0 of 10
+    assert found["high"] == pytest.approx(0.278, abs=1e-3)
+
+
+def test_differences_are_of_the_same_questions():
+    better = replace(SCORE, nats=np.array([-1.0, -2.0, -1.0, -2.0, -4.0, -4.0, -1.0]))  # has question 1 right too
+    found = accuracy_difference(better, SCORE)
+    assert (found["value"], found["gained"], found["lost"]) == (pytest.approx(1 / 3), 1, 0)
+    assert found["per_byte"]["value"] == pytest.approx(0.0)
+    with pytest.raises(DataError, match="same questions"):
+        accuracy_difference(SCORE, replace(SCORE, gold=np.array([1, 0, 2])))

@@ -52,6 +52,7 @@ def write_job(
     status=None,
     alignment="mixed",
     command=None,
+    tasks=(),
 ):
     """Write one job. quality: factor of the scores; status: fields that replace those of status.json."""
     folder.mkdir(parents=True)
@@ -64,7 +65,7 @@ def write_job(
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in metrics))
     write(folder / "alignment_report.json", report)
     if summary:
-        write(folder / "summary.json", make_summary(labels, datasets, quality, metrics, report, seed))
+        write(folder / "summary.json", make_summary(labels, datasets, quality, metrics, report, seed, tasks))
     return folder
 
 
@@ -133,7 +134,7 @@ def make_alignment(method, seed=0):
     }
 
 
-def make_summary(labels, datasets, quality, metrics, report, seed):
+def make_summary(labels, datasets, quality, metrics, report, seed, tasks):
     bpb = {"source": 1.0, "init": 1.42, "probe": 1.13, "stage1": 0.97 * quality, "final": 0.88 * quality}
     scores = {name: {k: round(v * (1 + 0.31 * i), 6) for k, v in bpb.items()} for i, name in enumerate(datasets)}
     return {
@@ -149,13 +150,25 @@ def make_summary(labels, datasets, quality, metrics, report, seed):
         "bytes_per_token": {name: {"source": 3.41, "target": 3.86} for name in datasets},
         "alignment": {key: value for key, value in report.items() if isinstance(value, int | float)},
         **{stage: make_record(stage, metrics) for stage in STAGES},
-        "qa": {},
+        "bpb_difference": {
+            name: {"final": {"value": row["final"] - row["source"], "low": -0.3, "high": 0.01}}
+            for name, row in scores.items()
+        },
+        "qa": {task: make_answers(quality) for task in tasks},
+        "groups": {name: "general" if name in ("general", "arc_easy") else "domain" for name in (*datasets, *tasks)},
         "checks": [
             {"name": "stage 1 loss spikes", "value": 0, "limit": 0, "passed": True},
             {"name": "gradient norms below 1, share", "value": 0.91, "limit": 0.95, "passed": False},
             {"name": "alignment coverage", "value": 0.975, "limit": 0.95, "passed": True},
         ],
     }
+
+
+def make_answers(quality):
+    found = {"n": 200, "chance": 0.25}
+    for prefix, accuracy in (("source_", 0.46), ("", 0.46 + (1 - quality) / 2)):
+        found |= {f"{prefix}accuracy": accuracy, f"{prefix}low": accuracy - 0.07, f"{prefix}high": accuracy + 0.06}
+    return found | {"difference": {"value": (1 - quality) / 2, "low": -0.02, "high": 0.081, "gained": 12, "lost": 2}}
 
 
 def make_record(stage, metrics):

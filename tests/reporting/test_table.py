@@ -118,6 +118,38 @@ def test_seeds_are_summed_up_by_mean_and_spread(tmp_path, make_job):
         assert expected in text
 
 
+@pytest.fixture
+def answered(tmp_path, make_job):
+    tasks = ("arc_easy", "medqa")
+    make_job(tmp_path / "a", datasets=("general", "bio"), tasks=tasks)
+    make_job(tmp_path / "b", datasets=("general", "bio"), tasks=tasks, labels={"preset": "best"}, quality=0.9)
+    return collect(tmp_path)
+
+
+def test_answers_stand_beside_bits_with_intervals_and_differences(answered):
+    text = to_markdown(answered)
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    answers = ["## Right answers: medqa", "## Right answers: arc_easy (general)"]
+    assert headings == ["## bio", "## general (general)", *answers]
+    assert "what is lost there was forgotten" in text
+    rows = text.split(answers[0])[1].split("##")[0].strip().splitlines()
+    assert rows[0] == "| preset | source | final | final − source | questions |"
+    assert rows[3] == "| best | 46.0% [39.0, 52.0] | 51.0% [44.0, 57.0] | +5.0 [-2.0, +8.1] | 200 |"
+    assert "| final − source | coverage |" in text
+    assert "| -0.2080 [-0.3000, +0.0100] |" in text  # 0.88 x 0.9 - 1
+    lines = to_terminal(answered).split("Right answers on medqa (higher is better)\n")[1].splitlines()
+    assert lines[3].split("  ")[0] == "best"
+    assert "51.0% [44.0, 57.0]" in lines[3]
+
+
+def test_answers_are_columns_of_the_csv(answered):
+    row = rows_of(answered)[1]
+    assert float(row["accuracy.medqa.final"]) == pytest.approx(0.51)
+    assert float(row["accuracy.medqa.source.low"]) == pytest.approx(0.39)
+    assert float(row["accuracy_difference.medqa.high"]) == pytest.approx(0.081)
+    assert float(row["bpb_difference.bio.low"]) == pytest.approx(-0.3)
+
+
 def test_one_seed_has_no_spread(sweep):
     assert "±" not in to_markdown(collect(sweep))
 

@@ -4,7 +4,7 @@ Every arm of a comparison is scored on identical documents and questions, and a 
 answer, so that sets can be resampled and two models compared document by document.
 """
 
-from revocab.evaluation.accuracy import accuracies, by_gold
+from revocab.evaluation.accuracy import accuracies, accuracy_difference, by_gold
 from revocab.evaluation.answering import score_answers
 from revocab.evaluation.comparing import text_row
 from revocab.evaluation.questions import Question, pose, read_items
@@ -15,7 +15,8 @@ from revocab.evaluation.tasks import TASKS, Task
 from revocab.evaluation.text import score_text
 
 __all__ = [
-    "TASKS", "Difference", "Question", "Task", "accuracies", "bootstrap_interval", "by_gold", "generation_speed",
+    "TASKS", "Difference", "Question", "Task", "accuracies", "accuracy_difference", "bootstrap_interval", "by_gold",
+    "generation_speed",
     "paired_difference", "perplexity_interval", "pose", "read_items", "score_answers", "score_text", "scores_table",
     "text_row",
 ]  # fmt: skip

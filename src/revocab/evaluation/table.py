@@ -3,26 +3,36 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+ENDS = ("value", "low", "high")
+
 
 def scores_table(scores: Mapping[str, Any]) -> str:
-    """One table for each data set, one of the speed and one for each task; models are rows, in their order.
+    """One table for each data set and task, those of the domain before the general ones, and one of the speed.
+
+    Models are rows, in their order.
 
     Args:
         scores: the content of scores.json.
     """
+    groups = scores["groups"]
     parts: list[str] = []
-    for dataset, models in scores["bpb"].items():
+    for dataset, models in domain_first(scores["bpb"], groups):
         terms = scores["terms"].get(dataset, {})
         header = ["bits per byte", "difference", "perplexity", "bytes/token", "characters/token", "tokens/word"]
         header += ["terms in one token", "bytes/token with terms", "without"] if terms else []
         rows = {name: [*_text_cells(row), *_term_cells(terms.get(name))] for name, row in models.items()}
-        parts.append(_table(dataset, header, rows))
-    for task, models in scores["qa"].items():
-        rows = {
-            name: [f"{100 * row['accuracy']:.1f} % [{100 * row['low']:.1f}, {100 * row['high']:.1f}]", str(row["n"])]
-            for name, row in models.items()
-        }
-        parts.append(_table(task, ["accuracy", "questions"], rows))
+        parts.append(_table(_title(dataset, groups), header, rows))
+    for task, models in domain_first(scores["qa"], groups):
+        header = [
+            "accuracy",
+            "difference",
+            "only here right / only there",
+            "accuracy per byte",
+            "difference",
+            "questions",
+        ]
+        rows = {name: _answer_cells(row) for name, row in models.items()}
+        parts.append(_table(_title(task, groups), header, rows))
     if scores["speed"]:
         rows = {
             name: [f"{row['bytes_per_second']:.0f}", f"{row['tokens_per_second']:.1f}", _where(row), row["dtype"]]
@@ -30,6 +40,33 @@ def scores_table(scores: Mapping[str, Any]) -> str:
         }
         parts.append(_table("writing", ["bytes/s", "tokens/s", "device", "numbers"], rows))
     return "\n\n".join(parts)
+
+
+def domain_first(rows: Mapping[str, Any], groups: Mapping[str, str]) -> list[tuple[str, Any]]:
+    """(name, value) of each, general ones last, else in the order given."""
+    return sorted(rows.items(), key=lambda pair: groups[pair[0]] == "general")
+
+
+def _title(name: str, groups: Mapping[str, str]) -> str:
+    return f"{name} (general)" if groups[name] == "general" else name
+
+
+def _answer_cells(row: Mapping[str, Any]) -> list[str]:
+    plain = f"{100 * row['accuracy']:.1f} % [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+    difference = row.get("difference")
+    return [
+        plain,
+        points(difference),
+        f"{difference['gained']} / {difference['lost']}" if difference else "",
+        f"{100 * row['accuracy_per_byte']:.1f} %",
+        points(difference and difference["per_byte"]),
+        str(row["n"]),
+    ]
+
+
+def points(difference: Mapping[str, Any] | None) -> str:
+    """A difference of two shares in points of percent, with its interval; empty where there is none."""
+    return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * difference[end] for end in ENDS)) if difference else ""
 
 
 def _where(row: Mapping[str, Any]) -> str:

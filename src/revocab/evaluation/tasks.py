@@ -19,6 +19,7 @@ class Task:
     sources: tuple[str, ...]  # Hub specs owner/name:config:split
     item: Callable[[dict[str, Any]], dict[str, Any]]  # a row of them as an item
     style: Style
+    general: bool = False  # not of medicine: what is lost there was forgotten
 
     def read(self, row: dict[str, Any]) -> dict[str, Any]:
         """A row as an item.
@@ -88,7 +89,7 @@ TASKS = {
     "mmlu_medical": Task(
         sources=tuple(f"cais/mmlu:{subject}:test" for subject in MEDICAL_SUBJECTS), item=_mmlu, style="letters"
     ),
-    "arc_easy": Task(sources=("allenai/ai2_arc:ARC-Easy:test",), item=_arc, style="text"),
-    "arc_challenge": Task(sources=("allenai/ai2_arc:ARC-Challenge:test",), item=_arc, style="text"),
-    "hellaswag": Task(sources=("Rowan/hellaswag:validation",), item=_hellaswag, style="text"),
+    "arc_easy": Task(sources=("allenai/ai2_arc:ARC-Easy:test",), item=_arc, style="text", general=True),
+    "arc_challenge": Task(sources=("allenai/ai2_arc:ARC-Challenge:test",), item=_arc, style="text", general=True),
+    "hellaswag": Task(sources=("Rowan/hellaswag:validation",), item=_hellaswag, style="text", general=True),
 }

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -18,9 +18,17 @@ from revocab.errors import DataError
 
 JOB_FILES = ("status.json", "summary.json", "config.yaml", "metrics.jsonl", "alignment_report.json")
 BPB_STAGES = ("source", "source_cpt", "init", "probe", "stage1", "final")
+ANSWERED = {"source": "source_", "source_cpt": "source_cpt_", "final": ""}  # how a stage's keys of an accuracy begin
+COMPARED = ("source_cpt", "final")  # stages that differences to the source model are known of
 UNKNOWN = object()
 CLOCK_SLACK = 10.0  # seconds by which the clocks of a job and of the kernel may differ
 STATES = ("completed", "running", "failed", "interrupted")
+
+
+class Interval(NamedTuple):
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +67,30 @@ class Job:
     def bpb(self, dataset: str, stage: str) -> float | None:
         """Bits per byte on a data set, at one of BPB_STAGES."""
         return number(mapping(mapping(self.summary.get("bpb")).get(dataset)).get(stage))
+
+    def difference(self, dataset: str, stage: str) -> Interval | None:
+        """Bits per byte at `final` or `source_cpt` less those of the source model, with its interval."""
+        return interval(mapping(mapping(self.summary.get("bpb_difference")).get(dataset)).get(stage), "value")
+
+    @property
+    def tasks(self) -> list[str]:
+        return list(mapping(self.summary.get("qa")))
+
+    def accuracy(self, task: str, stage: str) -> Interval | None:
+        """Share of right answers at `source`, `source_cpt` or `final`, with its interval."""
+        return interval(mapping(self.summary.get("qa")).get(task), f"{ANSWERED[stage]}accuracy", ANSWERED[stage])
+
+    def accuracy_difference(self, task: str, stage: str) -> Interval | None:
+        """The same at `final` or `source_cpt` less that of the source model."""
+        row = mapping(mapping(self.summary.get("qa")).get(task))
+        return interval(row.get(f"{ANSWERED[stage]}difference"), "value")
+
+    def questions(self, task: str) -> float | None:
+        return number(mapping(mapping(self.summary.get("qa")).get(task)).get("n"))
+
+    def is_general(self, name: str) -> bool:
+        """Whether a data set or task is not of the domain, so that it tells what was forgotten."""
+        return mapping(self.summary.get("groups")).get(name) == "general"
 
     def bytes_per_token(self, dataset: str, side: str) -> float | None:
         """`side`: source | target."""
@@ -147,6 +179,12 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return value if -float("inf") < value < float("inf") else None
+
+
+def interval(row: Any, value: str, prefix: str = "") -> Interval | None:
+    """The value with its ends, which are called `low` and `high` behind the prefix; None if one of them is missing."""
+    ends = [number(mapping(row).get(key)) for key in (value, f"{prefix}low", f"{prefix}high")]
+    return None if None in ends else Interval(*(end for end in ends if end is not None))
 
 
 def look_up(config: Mapping[str, Any], key: str, default: Any = None) -> Any:

@@ -13,10 +13,10 @@ from typing import Any
 from revocab.reporting.alignments import alignment_panel
 from revocab.reporting.checks import checklist
 from revocab.reporting.curves import curves_of
-from revocab.reporting.jobs import BPB_STAGES, Job, mapping
+from revocab.reporting.jobs import ANSWERED, BPB_STAGES, COMPARED, Job, mapping
 from revocab.reporting.seeds import seed_groups
 from revocab.reporting.settings import label_of, names_of, separating, show_setting, varying
-from revocab.reporting.table import STAGE_NAMES, best_job, datasets_of, stages_of
+from revocab.reporting.table import STAGE_NAMES, answered_stages, best_job, datasets_of, stages_of, tasks_of, titled
 from revocab.reporting.wandb_files import RUNS, upload_command
 
 SCRIPTS = ("base.js", "table.js", "charts.js", "panels.js")
@@ -46,6 +46,9 @@ def page_data(jobs: Sequence[Job], title: str) -> dict[str, Any]:
         "made": time.strftime("%Y-%m-%d %H:%M"),
         "settings": [{"key": key, "name": names[key], "first": key in first} for key in settings],
         "datasets": datasets,
+        "tasks": tasks_of(jobs),
+        "titles": {name: titled(jobs, name) for name in [*datasets, *tasks_of(jobs)]},
+        "answered": [{"key": stage, "name": STAGE_NAMES[stage]} for stage in answered_stages(jobs)],
         "stages": [{"key": stage, "name": STAGE_NAMES[stage]} for stage in stages_of(jobs)],
         "reference": next((index for index, job in enumerate(jobs) if job.datasets), 0),
         "best": {name: _index(jobs, best_job(jobs, name)) for name in datasets},
@@ -72,6 +75,8 @@ def _job_data(
         "problems": job.problems,
         "settings": {key: show_setting(job, key) for key in settings},
         "bpb": scores,
+        "bpb_difference": {name: job.difference(name, "final") for name in datasets},
+        "answers": {task: _answer_data(job, task) for task in job.tasks},
         "bytes_per_token": sizes,
         "perplexity": mapping(job.summary.get("perplexity")),
         "coverage": job.coverage,
@@ -84,6 +89,12 @@ def _job_data(
         "command": job.command,
         "run_id": job.summary.get("run_id"),
     }
+
+
+def _answer_data(job: Job, task: str) -> dict[str, Any]:
+    """Shares of right answers by stage, and differences to the source model, each with the ends of its interval."""
+    shares = {stage: job.accuracy(task, stage) for stage in ANSWERED}
+    return shares | {"difference": {stage: job.accuracy_difference(task, stage) for stage in COMPARED}}
 
 
 def _seed_data(jobs: Sequence[Job], settings: Sequence[str], datasets: Sequence[str]) -> list[dict[str, Any]]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from revocab.reporting.jobs import BPB_STAGES, Job
+from revocab.reporting.jobs import ANSWERED, BPB_STAGES, Interval, Job
 from revocab.reporting.seeds import SeedGroup, seed_groups
 from revocab.reporting.settings import names_of, separating, show_setting, varying
 
@@ -27,8 +27,32 @@ Mark = Callable[[str], str]  # how the best value is shown
 
 
 def datasets_of(jobs: Sequence[Job]) -> list[str]:
-    """Data sets that any job was scored on, in order of appearance."""
-    return list(dict.fromkeys(name for job in jobs for name in job.datasets))
+    """Data sets that any job was scored on, general ones last, else in order of appearance."""
+    return _general_last(jobs, (name for job in jobs for name in job.datasets))
+
+
+def tasks_of(jobs: Sequence[Job]) -> list[str]:
+    """Tasks that any job answered questions of, in the same order."""
+    return _general_last(jobs, (name for job in jobs for name in job.tasks))
+
+
+def is_general(jobs: Sequence[Job], name: str) -> bool:
+    return any(job.is_general(name) for job in jobs)
+
+
+def titled(jobs: Sequence[Job], name: str) -> str:
+    return f"{name} (general)" if is_general(jobs, name) else name
+
+
+def _general_last(jobs: Sequence[Job], names: Iterable[str]) -> list[str]:
+    return sorted(dict.fromkeys(names), key=lambda name: is_general(jobs, name))
+
+
+def answered_stages(jobs: Sequence[Job]) -> list[str]:
+    """Stages that any job answered questions at."""
+    return [
+        stage for stage in ANSWERED if any(job.accuracy(task, stage) is not None for job in jobs for task in job.tasks)
+    ]
 
 
 def stages_of(jobs: Sequence[Job]) -> list[str]:
@@ -59,7 +83,7 @@ def to_csv(jobs: Sequence[Job]) -> str:
 def records(jobs: Sequence[Job], cell: Callable[[Job, str], Any] = show_setting) -> list[dict[str, Any]]:
     """A mapping per job, all with the same keys; `cell` says how a setting stands in it, scores are numbers or None."""
     stages = [stage for stage in BPB_STAGES if stage != "source_cpt" or stage in stages_of(jobs)]
-    return [_record(job, _csv_settings(jobs), datasets_of(jobs), stages, cell) for job in jobs]
+    return [_record(job, _csv_settings(jobs), datasets_of(jobs), tasks_of(jobs), stages, cell) for job in jobs]
 
 
 def _csv_settings(jobs: Sequence[Job]) -> list[str]:
@@ -68,11 +92,17 @@ def _csv_settings(jobs: Sequence[Job]) -> list[str]:
 
 
 def _record(
-    job: Job, settings: Sequence[str], datasets: Sequence[str], stages: Sequence[str], cell: Callable[[Job, str], Any]
+    job: Job,
+    settings: Sequence[str],
+    datasets: Sequence[str],
+    tasks: Sequence[str],
+    stages: Sequence[str],
+    cell: Callable[[Job, str], Any],
 ) -> dict[str, Any]:
     record: dict[str, Any] = {"job": job.name, "run_id": job.summary.get("run_id")}
     record |= {key: cell(job, key) for key in settings}
     record |= {f"bpb.{name}.{stage}": job.bpb(name, stage) for name in datasets for stage in stages}
+    record |= _csv_intervals(job, datasets, tasks)
     record |= {"coverage": job.coverage}
     record |= {
         f"bytes_per_token.{name}.{side}": job.bytes_per_token(name, side)
@@ -82,18 +112,37 @@ def _record(
     return record | {"seconds": job.seconds, "state": job.state, "error": job.error}
 
 
+def _csv_intervals(job: Job, datasets: Sequence[str], tasks: Sequence[str]) -> dict[str, float | None]:
+    """Differences to the source model and accuracies, each with the ends of its interval."""
+    found = {f"bpb_difference.{name}": job.difference(name, "final") for name in datasets}
+    for task in tasks:
+        found[f"accuracy.{task}.source"] = job.accuracy(task, "source")
+        found[f"accuracy.{task}.final"] = job.accuracy(task, "final")
+        found[f"accuracy_difference.{task}"] = job.accuracy_difference(task, "final")
+    return {
+        f"{name}{suffix}": None if interval is None else interval[place]
+        for name, interval in found.items()
+        for place, suffix in enumerate(("", ".low", ".high"))
+    }
+
+
 # --- Markdown --------------------------------------------------------------------------------------------------------
 
 
 def to_markdown(jobs: Sequence[Job]) -> str:
-    """One table per data set, the best final score in bold; then means over seeds, then what went wrong."""
+    """One table per data set, the best final score in bold, and per task; means over seeds; what went wrong."""
     settings = varying(jobs)
     legend = "Bits per byte (BPB) of held-out text: lower is better. Source: the model before adaptation."
     if "source_cpt" in stages_of(jobs):
         legend += " Source CPT: that model trained on as many bytes with its own tokenizer."
+    if any(is_general(jobs, name) for name in [*datasets_of(jobs), *tasks_of(jobs)]):
+        legend += " General sets and tasks come last: what is lost there was forgotten."
     parts = [legend]
     for dataset in datasets_of(jobs) or [""]:
-        parts += [f"## {dataset or 'Jobs'}", _markdown_grid(_cells(jobs, settings, dataset, "**{}**".format))]
+        cells = _cells(jobs, settings, dataset, "**{}**".format, with_difference=True)
+        parts += [f"## {titled(jobs, dataset) if dataset else 'Jobs'}", _markdown_grid(cells)]
+    for task in tasks_of(jobs):
+        parts += [f"## Right answers: {titled(jobs, task)}", _markdown_grid(_answer_cells(jobs, settings, task))]
     for dataset, cells in _seed_tables(jobs):
         parts += [f"## {dataset}: mean ± standard deviation over seeds", _markdown_grid(cells)]
     troubles = _troubles(jobs)
@@ -114,8 +163,13 @@ def to_terminal(jobs: Sequence[Job], width: int = TERMINAL_WIDTH) -> str:
     """Aligned plain text, one block per data set; of the settings those that tell jobs apart, and more if they fit."""
     blocks = []
     for dataset in datasets_of(jobs) or [""]:
-        title = f"Bits per byte on {dataset} (lower is better, * best)" if dataset else "No job has a score yet"
-        blocks.append(title + "\n" + _fitting_grid(jobs, dataset, width))
+        if dataset or not tasks_of(jobs):
+            name = titled(jobs, dataset)
+            title = f"Bits per byte on {name} (lower is better, * best)" if dataset else "No job has a score yet"
+            blocks.append(title + "\n" + _fitting_grid(jobs, dataset, width))
+    for task in tasks_of(jobs):
+        cells = _answer_cells(jobs, separating(jobs, varying(jobs)), task)
+        blocks.append(f"Right answers on {titled(jobs, task)} (higher is better)\n{_aligned(cells)}")
     for dataset, cells in _seed_tables(jobs):
         blocks.append(f"{dataset}: mean ± standard deviation over seeds\n{_aligned(cells)}")
     troubles = _troubles(jobs)
@@ -164,12 +218,15 @@ def _is_numeric(cell: str) -> bool:
 # --- cells of Markdown and terminal ----------------------------------------------------------------------------------
 
 
-def _cells(jobs: Sequence[Job], settings: Sequence[str], dataset: str, mark: Mark) -> Cells:
+def _cells(
+    jobs: Sequence[Job], settings: Sequence[str], dataset: str, mark: Mark, with_difference: bool = False
+) -> Cells:
     stages = stages_of(jobs) if dataset else []
     best = best_job(jobs, dataset)
     names = names_of(settings)
     heads = [names[key] for key in settings] or ["job"]
-    heads += [STAGE_NAMES[stage] for stage in stages] + ["coverage"]
+    with_difference = with_difference and any(job.difference(dataset, "final") for job in jobs)
+    heads += [STAGE_NAMES[stage] for stage in stages] + ["final − source"] * with_difference + ["coverage"]
     heads += ["B/token source", "target"] if dataset else []
     rows = [[*heads, "seconds", "state"]]
     for job in jobs:
@@ -177,9 +234,23 @@ def _cells(jobs: Sequence[Job], settings: Sequence[str], dataset: str, mark: Mar
         scores = [rounded(job.bpb(dataset, stage), 4) for stage in stages]
         if job is best and stages[-1] == "final":
             scores[-1] = mark(scores[-1])
-        row += [*scores, percent(job.coverage)]
+        row += [*scores, *[bits(job.difference(dataset, "final"))] * with_difference, percent(job.coverage)]
         row += [rounded(job.bytes_per_token(dataset, side), 2) for side in ("source", "target")] if dataset else []
         rows.append([*row, rounded(job.seconds, 0), job.state])
+    return rows
+
+
+def _answer_cells(jobs: Sequence[Job], settings: Sequence[str], task: str) -> Cells:
+    names, stages = names_of(settings), answered_stages(jobs)
+    compared = [stage for stage in stages if stage != "source"]
+    heads = [names[key] for key in settings] or ["job"]
+    heads += [STAGE_NAMES[stage] for stage in stages] + [f"{STAGE_NAMES[stage]} − source" for stage in compared]
+    rows = [[*heads, "questions"]]
+    for job in jobs:
+        row = [show_setting(job, key) for key in settings] or [job.name]
+        row += [share(job.accuracy(task, stage)) for stage in stages]
+        row += [points(job.accuracy_difference(task, stage)) for stage in compared]
+        rows.append([*row, rounded(job.questions(task), 0)])
     return rows
 
 
@@ -217,6 +288,21 @@ ENDED_BADLY = ("failed", "interrupted")
 
 def rounded(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def bits(difference: Interval | None) -> str:
+    """A difference of bits per byte: -0.1234 [-0.1300, -0.1168]."""
+    return "–" if difference is None else "{:+.4f} [{:+.4f}, {:+.4f}]".format(*difference)
+
+
+def share(accuracy: Interval | None) -> str:
+    """A share of right answers: 46.0% [38.7, 52.4]."""
+    return "–" if accuracy is None else "{:.1f}% [{:.1f}, {:.1f}]".format(*(100 * end for end in accuracy))
+
+
+def points(difference: Interval | None) -> str:
+    """A difference of two shares in points of percent: +1.5 [-2.0, +5.1]."""
+    return "–" if difference is None else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * end for end in difference))
 
 
 def percent(value: float | None) -> str:

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from revocab import evaluation, initialisation, vocabulary
 from revocab.artifacts import AnswerScore, TextScore
+from revocab.errors import ConfigError
 from revocab.runtime import fingerprints
 from revocab.runtime.files import write_json
 from revocab.upstream.questions import Questions
@@ -29,6 +30,20 @@ class Scorer:
         self.config, self.cache, self.device = place.config.evaluation, place.cache, place.device
         self.text, self.questions = text, questions
         self._threads: int | None = None  # that models write with: what the first one is fastest with
+
+    @cached_property
+    def groups(self) -> dict[str, str]:
+        """By data set and task `domain` or `general`: what is lost there was forgotten.
+
+        Raises:
+            ConfigError: `evaluation.general` names one that there is not.
+        """
+        names = [*self.text.names, *self.questions.asked]
+        for name in self.config.general:
+            if name not in names:
+                raise ConfigError("evaluation.general", name, f"among the data sets and tasks: {', '.join(names)}")
+        known = [name for name, task in evaluation.TASKS.items() if task.general]
+        return {name: "general" if name in (*self.config.general, *known) else "domain" for name in names}
 
     # --- text
 
@@ -67,16 +82,21 @@ class Scorer:
         origin: Mapping[str, Any],
         tokenizer: PreTrainedTokenizerBase,
         model: Callable[[], tuple[PreTrainedModel, Mapping[str, Any]]],
-    ) -> tuple[dict[str, TextScore], dict[str, Any]]:
-        """As `scores`, for a model that comes with a record of how it was made, which jobs share as well."""
+    ) -> tuple[dict[str, TextScore], dict[str, AnswerScore], dict[str, Any]]:
+        """Scores and answers of a model that comes with a record of how it was made, which jobs share as well."""
 
         def build(folder: Path) -> dict[str, Any]:
             made, record = model()
             write_json(folder / "record.json", record)
-            return self._write_scores(folder, self.score(made, tokenizer))
+            accuracy = self._write_answers(folder, self.answer(made, tokenizer), prefix="answers")
+            return self._write_scores(folder, self.score(made, tokenizer)) | accuracy
 
-        folder = self.cache.get("scores", self._scores_key(origin, tokenizer), build)
-        return self._read_scores(folder), json.loads((folder / "record.json").read_text(encoding="utf-8"))
+        key = self._scores_key(origin, tokenizer)
+        if self.questions.asked:
+            key["questions"] = self.questions.digests
+        folder = self.cache.get("scores", key, build)
+        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+        return self._read_scores(folder), self._read_answers(folder, prefix="answers"), record
 
     def _scores_key(self, origin: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         return {
@@ -114,13 +134,18 @@ class Scorer:
         key = {**origin, "tokenizer": fingerprints.of_tokenizer(tokenizer), "questions": self.questions.digests}
 
         def build(folder: Path) -> dict[str, Any]:
-            answered = self.answer(model(), tokenizer)
-            for number, score in enumerate(answered.values()):
-                score.save(folder / f"{number}.npz")
-            return {"accuracy": {task: evaluation.accuracies(score)["accuracy"] for task, score in answered.items()}}
+            return self._write_answers(folder, self.answer(model(), tokenizer))
 
-        folder = self.cache.get("answers", key, build)
-        return {task: AnswerScore.load(folder / f"{number}.npz") for number, task in enumerate(self.questions.asked)}
+        return self._read_answers(self.cache.get("answers", key, build))
+
+    def _write_answers(self, folder: Path, answers: Mapping[str, AnswerScore], prefix: str = "") -> dict[str, Any]:
+        for number, score in enumerate(answers.values()):
+            score.save(folder / f"{prefix}{number}.npz")
+        return {"accuracy": {task: evaluation.accuracies(score)["accuracy"] for task, score in answers.items()}}
+
+    def _read_answers(self, folder: Path, prefix: str = "") -> dict[str, AnswerScore]:
+        names = enumerate(self.questions.asked)
+        return {task: AnswerScore.load(folder / f"{prefix}{number}.npz") for number, task in names}
 
     # --- terms and speed
 

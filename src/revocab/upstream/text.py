@@ -84,6 +84,11 @@ class Text:
         cut = evaluated.max_characters
         return {name: [text[:cut] for text in texts] for name, texts in self.heldout.items()}
 
+    @property
+    def names(self) -> list[str]:
+        """Of the data sets, also where none is scored."""
+        return list(self._dataset_inputs) or [HELDOUT]
+
     @cached_property
     def heldout(self) -> dict[str, list[str]]:
         """Whole documents that nothing is trained on, by data set: `evaluation.max_samples` of each."""

@@ -16,10 +16,24 @@ addSettings(telling, "");
 for (const dataset of DATA.datasets)
   for (const stage of DATA.stages)
     addColumn({
-      name: stage.name, group: `BPB · ${dataset}`, digits: 4, delta: true,
+      name: stage.name, group: `BPB · ${DATA.titles[dataset]}`, digits: 4, delta: true,
       value: (job) => job.bpb[dataset]?.[stage.key],
       best: (index) => stage.key === "final" && DATA.best[dataset] === index,
     });
+// A value with the ends of its interval of 95 %: [value, low, high].
+function addInterval(name, group, triple, text, title) {
+  addColumn({ name, group, title, value: (job) => triple(job)?.[0] ?? null, interval: triple, text });
+}
+for (const dataset of DATA.datasets)
+  if (JOBS.some((job) => job.bpb_difference[dataset]))
+    addInterval(DATA.titles[dataset], "BPB · final − source", (job) => job.bpb_difference[dataset], (value) => signedBy(value, 4), "below zero: better than the source model");
+const points = (value) => (has(value) ? signedBy(100 * value, 1) : NONE);
+for (const task of DATA.tasks) {
+  for (const stage of DATA.answered)
+    addInterval(stage.name, `right answers · ${DATA.titles[task]}`, (job) => job.answers[task]?.[stage.key], (value) => percent(value));
+  for (const stage of DATA.answered.filter((stage) => stage.key !== "source"))
+    addInterval(`${stage.name} − source`, `right answers · ${DATA.titles[task]}`, (job) => job.answers[task]?.difference[stage.key], points, "points of percent, above zero: better than the source model");
+}
 addColumn({ name: "coverage", value: (job) => job.coverage, text: (value) => percent(value) });
 for (const dataset of DATA.datasets)
   for (const side of ["source", "target"])
@@ -28,6 +42,7 @@ addColumn({ name: "time", value: (job) => job.seconds, text: duration });
 addColumn({ name: "state", number: false, value: (job) => job.state, state: true });
 addSettings(DATA.settings.filter((setting) => !setting.first), "other settings that differ");
 
+function signedBy(value, digits) { return has(value) ? (value >= 0 ? "+" : "") + value.toFixed(digits) : NONE; }
 function comparable(text) {
   const value = Number(text);
   return typeof text === "string" && text.trim() !== "" && Number.isFinite(value) ? value : text;
@@ -44,6 +59,8 @@ function cellOf(column, job, index) {
   if (column.state) return el("td", {}, el("span", { class: `state ${job.state}`, title: job.error }, job.state));
   const text = column.text ? column.text(value) : column.number ? fixed(value, column.digits) : value ?? NONE;
   const cell = el("td", { class: column.number ? "num" : null }, text);
+  const ends = column.interval?.(job);
+  if (ends) cell.append(el("small", {}, `${column.text(ends[1])} to ${column.text(ends[2])}`));
   const first = column.value(REFERENCE);
   if (column.setting && column !== tableColumns[0] && job !== REFERENCE && value !== first) cell.classList.add("differs");
   if (column.best?.(index)) cell.classList.add("best");
