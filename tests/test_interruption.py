@@ -345,6 +345,45 @@ def test_memory_that_does_not_suffice_at_all_is_one_line(train, cache, tmp_path,
     assert read(next(tmp_path.rglob("status.json")))["state"] == "failed"
 
 
+def test_a_job_goes_on_with_the_micro_batches_that_it_found(train, tmp_path, cache, monkeypatch):
+    """Found once, before each stage; a job that stops in stage 2 ends with the numbers of one that did not stop."""
+    from revocab.training import batch_search
+    from revocab.training.module import StageModule
+
+    tried = []
+
+    def measure(load, tokens, settings, hardware):
+        tried.append((settings.name, settings.batch_size))
+        return {1: 10.0, 2: 30.0, 4: 30.5}[settings.batch_size]
+
+    def broken(self, batch, batch_idx):
+        if self.global_step == 5 and len(tried) == 6:  # in stage 2
+            raise RuntimeError("stopped")
+        return original(self, batch, batch_idx)
+
+    original = StageModule.training_step
+    monkeypatch.setattr(batch_search, "measure", measure)
+    words = [f"paths.cache_dir={cache}", "vocab.find_batch_size=true", "vocab.gradient_accumulation=2", "lora=r64"]
+    code, out, err = train(*words, "pipeline.run_root=whole")
+    assert code == 0, err
+    assert tried == [(stage, size) for stage in ("stage1", "stage2") for size in (1, 2, 4)]
+    assert "stage2: micro-batches of 2, 2 a step (tokens/s by size: 1: 10, 2: 30, 4: 30)" in out
+    tried.clear()
+    monkeypatch.setattr(StageModule, "training_step", broken)
+    assert train(*words)[0] == 1
+    monkeypatch.setattr(StageModule, "training_step", original)
+    assert len(tried) == 6
+    code, _, err = train(*words)
+    assert code == 0, err
+    assert len(tried) == 6, "nothing was searched again"
+    summaries = [read(next((tmp_path / root).rglob("summary.json"))) for root in ("whole", "outputs")]
+    assert summaries[1]["resumes"] == [{"stage": "stage2", "step": 4}]
+    for summary in summaries:
+        assert summary["batches"]["stage1"]["batch_size"] == 2
+        assert summary["batches"]["stage2"]["gradient_accumulation"] == 2
+    assert summaries[0]["bpb"] == summaries[1]["bpb"]
+
+
 def test_a_download_that_fails_once_is_tried_again(train, tmp_path, cache, monkeypatch):
     from revocab import initialisation
 

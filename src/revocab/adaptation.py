@@ -38,13 +38,12 @@ def adapt(config: Config, job: JobFolder, labels: dict[str, Any], loggers: Seque
         try:
             return Adaptation(config, job, labels, loggers, retries).run()
         except StageOutOfMemoryError as error:
-            stage, reason = error.stage, error.reason
-        batch = config.vocab.batch_size, config.vocab.gradient_accumulation
+            stage, reason, batch = error.stage, error.reason, error.batch
         smaller = smaller_batch(*batch)
         if smaller is None or not retries.left(stage):
             raise ResourceError(out_of_memory(stage, batch, config.vocab.max_seq_length, reason))
         changed = {"batch_size": smaller[0], "gradient_accumulation": smaller[1]}
-        config = replace(config, vocab=replace(config.vocab, **changed))
+        config = replace(config, vocab=replace(config.vocab, find_batch_size=False, **changed))
         free_memory()
         retries.wait(stage, reason, **changed)
 
@@ -102,6 +101,7 @@ class Adaptation:
         self.records: dict[str, StageRecord] = {}
         self.baseline: dict[str, Any] = {}  # record of source_cpt, where the config asks for it
         self.resumes: list[dict[str, Any]] = []
+        self.batches: dict[str, Any] = {}  # by stage: the micro-batch that was searched for, where the config asks
 
     def run(self) -> dict[str, Any]:
         """Returns summary.json."""
@@ -203,7 +203,13 @@ class Adaptation:
         probe = [stages.probe(self.config)] if vocab.probe_steps > 0 else []
         return [*probe, *(self.stages() if vocab.enabled else ())]
 
+    def searches_batch(self, settings: training.StageSettings) -> bool:
+        """Not for a probe: jobs share it, and it is short."""
+        return self.config.vocab.find_batch_size and settings.name != "probe"
+
     def check_memory(self, model: PreTrainedModel, settings: training.StageSettings, tokens: TokenizedCorpus) -> None:
+        if self.searches_batch(settings):  # what is found is at least a micro-batch of one
+            settings = replace(settings, batch_size=1, gradient_accumulation=settings.sequences_per_step)
         hardware = stages.hardware(self.config, scratch=self.job.path / "checkpoints")
         training.check_memory(model, settings, hardware, vocabulary_size=tokens.vocabulary_size)
 
@@ -212,13 +218,20 @@ class Adaptation:
         probe, source = settings.name == "probe", settings.name == "source_cpt"
         folder = None if probe else self.stage_folder(settings.name)
         kept = not (probe or source)  # metrics of what other jobs share would be in one of them alone
+        tokens = self.upstream.tokens.source if source else self.upstream.tokens.target
+        hardware = stages.hardware(self.config, scratch=self.job.path / "checkpoints")
+        if self.searches_batch(settings):
+            path = self.job.path / "checkpoints" / "batch_sizes.json"
+            settings, self.batches[settings.name] = training.with_best_batch(
+                model, tokens, settings, hardware, path=path
+            )
         self.announce(settings)
         try:
             model, record = training.train_stage(
                 model,
-                self.upstream.tokens.source if source else self.upstream.tokens.target,
+                tokens,
                 settings,
-                stages.hardware(self.config, scratch=self.job.path / "checkpoints"),
+                hardware,
                 folder=folder,
                 metrics_path=self.job.path / "metrics.jsonl" if kept else None,
                 loggers=self.loggers if kept else (),
@@ -226,7 +239,8 @@ class Adaptation:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            raise StageOutOfMemoryError(settings.name, " ".join(str(error).split())[:300]) from error
+            batch = settings.batch_size, settings.gradient_accumulation
+            raise StageOutOfMemoryError(settings.name, " ".join(str(error).split())[:300], batch) from error
         if folder is not None:
             self.records[settings.name] = record
             self.resumes += [{"stage": settings.name, "step": step} for step in training.resumed_from(folder)]
@@ -303,6 +317,7 @@ class Adaptation:
             },
             "alignment": {key: value for key, value in report.items() if isinstance(value, int | float)},
             "terms": self.upstream.tokenizers.terms,
+            **({"batches": self.batches} if self.batches else {}),
             **records,
             **({"baseline": self.baseline} if self.baseline else {}),
             "disk": {name: folder_bytes(self.job.path / name) for name in ("checkpoints", "model", "adapter")},

@@ -294,6 +294,7 @@ class VocabConfig:
     lr_stage2: float = 5.0e-5
     batch_size: int = MISSING  # sequences of a micro-batch
     gradient_accumulation: int = MISSING  # micro-batches of a step
+    find_batch_size: bool = False  # each stage tries micro-batches and takes the fastest; a step's sequences stay
     max_seq_length: int = MISSING  # tokens
     train_start_idx_stage2: int = MISSING  # document that stage 2 starts reading from
     offset_corpus_documents: int = 5_000_000  # documents of the corpus that the offset was written for

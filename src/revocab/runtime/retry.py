@@ -99,9 +99,10 @@ def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
 class StageOutOfMemoryError(Exception):
     """A stage whose micro-batch was too large for the memory; `adaptation` tries it with a smaller one."""
 
-    def __init__(self, stage: str, reason: str) -> None:
+    def __init__(self, stage: str, reason: str, batch: tuple[int, int]) -> None:
+        """`batch` is micro-batch and accumulation, as they were."""
         super().__init__(f"{stage}: {reason}")
-        self.stage, self.reason = stage, reason
+        self.stage, self.reason, self.batch = stage, reason, batch
 
 
 def is_out_of_memory(error: BaseException) -> bool:

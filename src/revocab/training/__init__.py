@@ -4,6 +4,7 @@
 their `StageSettings`. A stage that was killed continues from its last checkpoint, a finished one is read back.
 """
 
+from revocab.training.batch_search import with_best_batch
 from revocab.training.checkpoints import resumed_from
 from revocab.training.memory import check_memory
 from revocab.training.optimisation import require_optimizer
@@ -20,4 +21,5 @@ __all__ = [
     "require_optimizer",
     "resumed_from",
     "train_stage",
+    "with_best_batch",
 ]

@@ -270,6 +270,7 @@ def check_memory(
     vocabulary_size: int,
     ways: Ways | None = None,
     free: int | None = None,
+    warn: bool = True,
 ) -> MemoryEstimate:
     """Compare what a stage needs with what is free, before anything is trained.
 
@@ -278,13 +279,13 @@ def check_memory(
     Args:
         ways: how it is computed; None: as `hardware` does.
         free: bytes for the model and its training on one device; None: as the device says.
+        warn: whether an estimate above 90 % is said.
 
     Raises:
         ResourceError: it cannot fit; with the parts, what is free, and a change that would fit.
     """
     ways = ways or ways_of(hardware)
-    if free is None:
-        free = free_memory_bytes(ways.device) + _already_there(model, ways.device)
+    free = _for_training(model, ways.device) if free is None else free
 
     def estimate(changed: StageSettings) -> MemoryEstimate:
         return estimate_memory(model, changed, vocabulary_size=vocabulary_size, ways=ways)
@@ -296,8 +297,16 @@ def check_memory(
     said += f"{free / GIGABYTE:.2f} GB are free. {suggestion(settings, estimate, free)}"
     if found.least > free:
         raise ResourceError(said)
-    log.warning("%s", said)
+    if warn:
+        log.warning("%s", said)
     return found
+
+
+def fits(model: PreTrainedModel, settings: StageSettings, hardware: Hardware, *, vocabulary_size: int) -> bool:
+    """Whether the estimate is at most 90 % of what is free."""
+    ways = ways_of(hardware)
+    found = estimate_memory(model, settings, vocabulary_size=vocabulary_size, ways=ways)
+    return found.total <= WARN_ABOVE * _for_training(model, ways.device)
 
 
 def ways_of(hardware: Hardware) -> Ways:
@@ -335,6 +344,11 @@ def _changes(settings: StageSettings) -> Iterator[tuple[StageSettings, str]]:
             batch = [f"vocab.batch_size={size}", f"vocab.gradient_accumulation={product // size}"]
             if smaller != settings:
                 yield smaller, " ".join(keys + (batch if size != settings.batch_size else []))
+
+
+def _for_training(model: PreTrainedModel, device: str) -> int:
+    """Bytes that the model and its training may take."""
+    return free_memory_bytes(device) + _already_there(model, device)
 
 
 def _already_there(model: PreTrainedModel, device: str) -> int:
