@@ -183,7 +183,9 @@ class Adaptation:
 
         origin = upstream.models.source_origin() | {
             "tokens": upstream.tokens.source_folder.name,
-            "source_cpt": asdict(replace(settings, checkpoint_every=0, log_every=1)),  # these change no weight
+            "source_cpt": asdict(
+                replace(settings, **training.WITHOUT_CHECKPOINTS, log_every=1)
+            ),  # these change no weight
         }
         tokenizer = upstream.tokenizers.source
         scores, answers, self.baseline = upstream.scorer.scores_and_record(origin, tokenizer, trained)

@@ -63,7 +63,7 @@ def run_id(cfg: DictConfig) -> str:
     """Hex hash of the resolved config without what does not change the result."""
     values = _values(cfg, without=NOT_IDENTITY)
     # on several devices a step reads the same sequences: a job may be started on four and go on with one
-    values["trainer"] |= {"devices": 1, "strategy": "auto"}
+    values["trainer"] |= {"devices": 1, "strategy": "auto", "keep_last": 2, "keep_best": True}
     tokenization = values["tokenization"]
     left_out = HOW_TOKENIZED if tokenization["part"] is not None else HOW_TOKENIZED + HOW_SHARDED
     values["tokenization"] = {key: value for key, value in tokenization.items() if key not in left_out}

@@ -421,10 +421,12 @@ class TrainerConfig:
     strategy: Strategy = Strategy.auto  # of several devices: ddp copies the model, fsdp shares it out
     num_workers: int = 0  # processes that read batches; a memory map needs none
     checkpoint_every_steps: int = 100
+    keep_last: int = 2  # checkpoints of a stage, while it runs; the last but one serves where the last is damaged
+    keep_best: bool = True  # also the one of the lowest smoothed loss; beyond the end where that is 1 % worse
     log_every_steps: int = 1
 
     def check(self) -> None:
-        at_least(self, "trainer", 1, "devices", "checkpoint_every_steps", "log_every_steps")
+        at_least(self, "trainer", 1, "devices", "checkpoint_every_steps", "log_every_steps", "keep_last")
         grouped = self.devices == 1 or self.strategy is not Strategy.auto
         hint = "trainer=ddp chooses it."
         require(grouped, "trainer.strategy", self.strategy.value, "ddp or fsdp with several devices", hint)

@@ -37,7 +37,7 @@ def probe(config: Config) -> training.StageSettings:
     """The same short run for every initialisation: tables only, its own cosine, no weight decay."""
     vocab = config.vocab
     settings = _stage(config, "probe", "tables", vocab.probe_steps, vocab.probe_lr)
-    return replace(settings, weight_decay=0.0, checkpoint_every=0)
+    return replace(settings, weight_decay=0.0, **training.WITHOUT_CHECKPOINTS)
 
 
 def steps(config: Config, nominal: int) -> int:
@@ -112,4 +112,6 @@ def _stage(config: Config, name: str, kind: training.Kind, num_steps: int, rate:
         checkpoint_every=trainer.checkpoint_every_steps,
         gradient_checkpointing=vocab.gradient_checkpointing,
         log_every=trainer.log_every_steps,
+        keep_last=trainer.keep_last,
+        keep_best=trainer.keep_best,
     )

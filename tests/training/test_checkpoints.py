@@ -1,5 +1,6 @@
 """Stages that are stopped at any step end bit-identical to stages that were not; finished ones are read back."""
 
+import errno
 import functools
 import json
 import logging
@@ -16,6 +17,7 @@ import torch
 
 from revocab.errors import ResourceError
 from revocab.training import Hardware, LoraSettings, StageSettings, resumed_from, train_stage
+from revocab.training.checkpoints import link
 from revocab.training.metrics import StageMetrics
 from revocab.training.settings import KINDS
 
@@ -57,7 +59,7 @@ def equal(one: torch.nn.Module, other: torch.nn.Module) -> bool:
 
 
 def same_record(one, other) -> bool:
-    measured = ("seconds", "tokens_per_second", "peak_memory_bytes", "checkpoint_bytes")
+    measured = ("seconds", "tokens_per_second", "peak_memory_bytes", "checkpoint_bytes", "data_share")
     return all(value == other.as_dict()[key] for key, value in one.as_dict().items() if key not in measured)
 
 
@@ -108,6 +110,7 @@ KILLED = """
 import os, runpy, signal, sys
 from pathlib import Path
 from revocab.training import Hardware, StageSettings, train_stage
+from revocab.training.checkpoints import link
 from revocab.training.metrics import StageMetrics
 
 original = StageMetrics.on_train_batch_end
@@ -371,6 +374,114 @@ def test_a_stage_goes_on_with_a_smaller_micro_batch(kind, make_model, corpus, se
         assert values[0] == pytest.approx(values[1], rel=1e-5)
     for (name, p), (_, q) in zip(resumed.named_parameters(), whole.named_parameters(), strict=True):
         torch.testing.assert_close(p, q, msg=name, rtol=1e-4, atol=2e-5)
+
+
+# --- the last k and the best
+
+
+def step_of(path: Path) -> int:
+    return torch.load(path, weights_only=True)["global_step"]
+
+
+@pytest.mark.parametrize("keep_last", [1, 2, 4])
+def test_the_last_ones_are_kept(keep_last, make_model, corpus, settings, cpu, stop_at, tmp_path):
+    chosen = settings(steps=13, checkpoint_every=2, keep_last=keep_last)
+    stop_at(11)
+    with pytest.raises(StoppedError):
+        run(tmp_path / "parts", make_model(), corpus, chosen, cpu)
+    stop_at(None)
+    folder = tmp_path / "parts" / "stage1"
+    names = ["last.ckpt", "previous.ckpt", "previous-2.ckpt", "previous-3.ckpt"][:keep_last]
+    assert {path.name for path in folder.glob("*.ckpt")} == set(names)
+    assert [step_of(folder / name) for name in names] == [10, 8, 6, 4][:keep_last]
+    for name in names[:-1]:  # all but the earliest are damaged
+        (folder / name).write_bytes(b"")
+    resumed, _ = run(tmp_path / "parts", make_model(), corpus, chosen, cpu)
+    whole, _ = run(tmp_path / "whole", make_model(), corpus, chosen, cpu)
+    assert resumed_from(folder) == [12 - 2 * keep_last]
+    assert equal(whole, resumed)
+    assert not list(folder.glob("*.ckpt"))
+
+
+@pytest.fixture
+def losses(monkeypatch):
+    """losses(function): what is logged as the loss of a step is function(step) instead."""
+    original = StageMetrics._line
+
+    def arm(function):
+        monkeypatch.setattr(
+            StageMetrics, "_line", lambda self, step, loss, *others: original(self, step, function(step), *others)
+        )
+
+    return arm
+
+
+def test_the_best_is_kept_through_a_stop_and_beyond_a_worse_end(
+    make_model, corpus, settings, cpu, stop_at, losses, tmp_path, caplog
+):
+    """The mean of ten losses, 5 in the first steps, then 1 in ten of them, then 9: it is lowest at step 14."""
+    losses(lambda step: 5.0 if step <= 4 else 1.0 if step <= 14 else 9.0)
+    chosen = settings(steps=20, checkpoint_every=2, keep_best=True)
+    folder = tmp_path / "parts" / "stage1"
+    for stop, best in ((11, 10), (17, 14), (19, 14)):
+        stop_at(stop)
+        with pytest.raises(StoppedError):
+            run(tmp_path / "parts", make_model(), corpus, chosen, cpu)
+        assert step_of(folder / "best.ckpt") == best
+    assert {path.name for path in folder.glob("*.ckpt")} == {"last.ckpt", "previous.ckpt", "best.ckpt"}
+    assert [step_of(folder / f"{name}.ckpt") for name in ("last", "previous")] == [18, 16]
+    stop_at(None)
+    resumed, record = run(tmp_path / "parts", make_model(), corpus, chosen, cpu)
+    assert equal(resumed, run(tmp_path / "whole", make_model(), corpus, settings(steps=20), cpu)[0])
+    assert [path.name for path in folder.glob("*.ckpt")] == ["best.ckpt"]
+    assert record.checkpoint_bytes >= 3 * (folder / "best.ckpt").stat().st_size * 0.9
+    (warning,) = [entry.getMessage() for entry in caplog.records if entry.levelno == logging.WARNING]
+    assert "ended at a loss of 5.8000, above the 1.0000 of" in warning
+    again, _ = run(tmp_path / "parts", make_model(), corpus, chosen, cpu)
+    assert equal(again, resumed)
+
+
+def test_a_best_that_is_the_end_is_not_kept_and_takes_no_room(make_model, corpus, settings, cpu, losses, tmp_path):
+    losses(lambda step: 5.0 - 0.1 * step)
+    sizes = {}
+    for keep_best in (False, True):
+        chosen = settings(steps=20, checkpoint_every=2, keep_best=keep_best)
+        _, record = run(tmp_path / str(keep_best), make_model(), corpus, chosen, cpu)
+        assert not list((tmp_path / str(keep_best) / "stage1").glob("*.ckpt"))
+        sizes[keep_best] = record.checkpoint_bytes
+    assert sizes[True] == sizes[False]
+
+
+def test_a_damaged_best_is_left_out(make_model, corpus, settings, cpu, stop_at, losses, tmp_path, caplog):
+    losses(lambda step: float(step))
+    chosen = settings(steps=9, checkpoint_every=2, keep_best=True)
+    stop_at(7)
+    with pytest.raises(StoppedError):
+        run(tmp_path, make_model(), corpus, chosen, cpu)
+    stop_at(None)
+    best = tmp_path / "stage1" / "best.ckpt"
+    assert step_of(best) == 2
+    best.write_bytes(best.read_bytes()[:100])
+    run(tmp_path, make_model(), corpus, chosen, cpu)
+    assert f"{best} is damaged and left out" in caplog.text
+    assert step_of(best) == 8, "the best of those that can be read"
+
+
+def test_a_disk_without_second_names_gets_a_copy(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("new")
+    (tmp_path / "b").write_text("old")
+    link(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "a").samefile(tmp_path / "b")
+
+    def refuse(*_):
+        raise OSError(errno.EPERM, "not permitted")
+
+    monkeypatch.setattr("revocab.training.checkpoints.os.link", refuse)
+    (tmp_path / "c").write_text("third")
+    link(tmp_path / "c", tmp_path / "b")
+    assert (tmp_path / "b").read_text() == "third"
+    assert not (tmp_path / "c").samefile(tmp_path / "b")
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "c"}
 
 
 def without_dropout(make_model):

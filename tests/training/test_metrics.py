@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 import pytest
 from pytorch_lightning.loggers import Logger
@@ -90,3 +91,21 @@ def test_dropped_lines(tmp_path):
     drop_lines(path, "stage2", after=0)
     assert path.read_text().splitlines() == written[:2]
     drop_lines(tmp_path / "missing.jsonl", "stage2", after=0)
+
+
+def test_the_share_of_waiting_for_data_is_measured(make_model, corpus, settings, cpu, monkeypatch):
+    """Reading is slowed down by 20 ms a micro-batch, twelve of them."""
+    from revocab.training.data import PackedSequences
+
+    _, usual = train_stage(make_model(), corpus, settings(), cpu, folder=None, metrics_path=None)
+    original = PackedSequences.__getitem__
+
+    def slow(self, index):
+        time.sleep(0.02)
+        return original(self, index)
+
+    monkeypatch.setattr(PackedSequences, "__getitem__", slow)
+    chosen = settings(gradient_accumulation=2)
+    _, waiting = train_stage(make_model(), corpus, chosen, cpu, folder=None, metrics_path=None)
+    assert 0.24 <= waiting.data_share * waiting.seconds < waiting.seconds
+    assert 0 < usual.data_share < waiting.data_share < 1

@@ -8,10 +8,11 @@ from revocab.training.batch_search import with_best_batch
 from revocab.training.checkpoints import resumed_from
 from revocab.training.memory import check_memory
 from revocab.training.optimisation import require_optimizer
-from revocab.training.settings import Hardware, Kind, LoraSettings, StageSettings
+from revocab.training.settings import WITHOUT_CHECKPOINTS, Hardware, Kind, LoraSettings, StageSettings
 from revocab.training.stage import check_stage, train_stage
 
 __all__ = [
+    "WITHOUT_CHECKPOINTS",
     "Hardware",
     "Kind",
     "LoraSettings",

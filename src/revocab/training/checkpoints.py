@@ -2,7 +2,9 @@
 
 stage.json           digest of what decides the result; the steps that the stage was resumed from
 last.ckpt            while it runs: what is trained, optimiser, schedule, data position, logged lines
-previous.ckpt        the one before, in case that one is damaged
+previous.ckpt        the one before, in case that one is damaged; then previous-2.ckpt and so on, as many as are kept
+best.ckpt            the one with the lowest smoothed training loss, a second name of one of them while it is there;
+                     it stays when the stage is done if that ended clearly worse
 trained.safetensors  once it is done: the parameters that it changed, adapters merged
 adapter/             once it is done, with LoRA: the adapters alone, in peft's form
 record.json          the StageRecord; written last, so its presence says that the stage is done
@@ -10,11 +12,16 @@ record.json          the StageRecord; written last, so its presence says that th
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
+import math
+import os
+import pickle
+import shutil
 import tempfile
 import zipfile
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +40,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 HALF = ".last.ckpt.tmp"  # a checkpoint on its way
-KEPT = ("last.ckpt", "previous.ckpt")
+BEST = "best.ckpt"
+SMOOTHED = 10  # logged losses whose mean says how good a checkpoint is
+CLEARLY_WORSE = 1.01  # the loss at the end, as a multiple of the best one
 
 
 class StageFolder:
@@ -42,10 +51,13 @@ class StageFolder:
     Args:
         path: the folder; None keeps nothing.
         digest: of all that decides how the stage ends. Files of another digest are removed, with a warning.
+        keep_last: checkpoints to keep, the latest ones.
+        keep_best: whether to keep the best one too.
     """
 
-    def __init__(self, path: Path | None, digest: str) -> None:
-        self.path, self.digest = path, digest
+    def __init__(self, path: Path | None, digest: str, *, keep_last: int = 2, keep_best: bool = False) -> None:
+        self.path, self.digest, self.keep_best = path, digest, keep_best
+        self.names = [*("last.ckpt", "previous.ckpt"), *(f"previous-{n}.ckpt" for n in range(2, keep_last))][:keep_last]
 
     def open(self) -> None:
         """Make the folder this stage's own; a damaged checkpoint is removed, with a warning."""
@@ -70,8 +82,9 @@ class StageFolder:
             log.warning("The checkpoint %s is damaged: the stage %s.", checkpoint, instead)
 
     def _begin_anew(self, path: Path) -> None:
-        for name in ("record.json", "trained.safetensors", *KEPT):
+        for name in ("record.json", "trained.safetensors"):
             (path / name).unlink(missing_ok=True)
+        self._remove_checkpoints(path)
         write_json(path / "stage.json", {"digest": self.digest, "resumed_from": []})
 
     @property
@@ -81,20 +94,46 @@ class StageFolder:
 
     @property
     def checkpoint_bytes(self) -> int:
-        """What the checkpoints take on the disk now."""
-        return sum(path.stat().st_size for path in self._checkpoints())
+        """What the checkpoints take on the disk now; the best one only where it is not also one of the last."""
+        files = [path.stat() for path in (*self._checkpoints(), *self._best())]
+        return sum({facts.st_ino: facts.st_size for facts in files}.values())
 
     def _checkpoints(self) -> list[Path]:
-        """Those that are there, the latest first."""
-        return [path for name in KEPT if self.path and (path := self.path / name).exists()]
+        """Those that a stage can continue from, the latest first."""
+        return [path for name in self.names if self.path and (path := self.path / name).exists()]
 
-    def take(self, written: Path) -> None:
-        """Make a file that is complete the last checkpoint; a kill at any moment leaves at least one of both."""
+    def _best(self) -> list[Path]:
+        return [path] if self.path and (path := self.path / BEST).exists() else []
+
+    def take(self, written: Path, loss: float | None = None) -> None:
+        """Make a file that is complete the last checkpoint; a kill at any moment leaves at least one of all.
+
+        Args:
+            loss: smoothed; the file is the best checkpoint too, if it is the lowest so far.
+        """
         assert self.path is not None
-        last, previous = (self.path / name for name in KEPT)
-        if last.exists():
-            last.replace(previous)
-        written.replace(last)
+        if self.keep_best and loss is not None and loss < self.best_loss:
+            link(written, self.path / BEST)
+        for name, earlier in reversed(list(itertools.pairwise(self.names))):
+            if (self.path / name).exists():
+                (self.path / name).replace(self.path / earlier)
+        written.replace(self.path / self.names[0])
+
+    @property
+    def best_loss(self) -> float:
+        """Of the best checkpoint, out of the lines that it holds; infinite without one that can be read."""
+        for path in self._best():
+            try:
+                lines = torch.load(path, mmap=True, weights_only=True)["callbacks"][StageMetrics.__name__]["lines"]
+            except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError):
+                log.warning("The checkpoint %s is damaged and left out.", path)
+                continue
+            return smoothed_loss(lines)
+        return math.inf
+
+    def _remove_checkpoints(self, path: Path) -> None:
+        for left in path.glob("*.ckpt"):  # also those of a run that kept more of them
+            left.unlink(missing_ok=True)
 
     def note_resume(self, step: int) -> None:
         if self.path is not None:
@@ -139,8 +178,22 @@ class StageFolder:
         except SafetensorError as error:
             raise ResourceError(f"Cannot write the trained parameters to {self.path}: {error}. Free space.") from error
         write_json(self.path / "record.json", record.as_dict())
-        for name in KEPT:
-            (self.path / name).unlink(missing_ok=True)
+        for left in self.path.glob("*.ckpt"):
+            if left.name != BEST:
+                left.unlink()
+
+    def judge_best(self, loss: float) -> None:
+        """Remove the best checkpoint, unless the stage ended clearly worse: then say so.
+
+        Args:
+            loss: smoothed, at the end of the stage.
+        """
+        for path in self._best():
+            best = self.best_loss
+            if loss <= CLEARLY_WORSE * best or math.isinf(best):
+                path.unlink()
+            else:
+                log.warning("The stage ended at a loss of %.4f, above the %.4f of %s, which is kept.", loss, best, path)
 
 
 class Checkpointing(pl.Callback):
@@ -170,7 +223,7 @@ class Checkpointing(pl.Callback):
         with _temporary_files_in(path) if trainer.is_global_zero else nullcontext():
             trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
-            self.folder.take(temporary)
+            self.folder.take(temporary, smoothed_loss(self.metrics.lines))
             self.most_bytes = max(self.most_bytes, self.folder.checkpoint_bytes)
 
 
@@ -179,6 +232,21 @@ class MappedCheckpoints(TorchCheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", mmap=True, weights_only=weights_only)
+
+
+def smoothed_loss(lines: Sequence[Mapping[str, Any]]) -> float:
+    """Mean of the last logged losses that were finite; infinite without one."""
+    losses = [line["loss"] for line in lines if line["loss"] is not None][-SMOOTHED:]
+    return sum(losses) / len(losses) if losses else math.inf
+
+
+def link(file: Path, name: Path) -> None:
+    """Give a file a second name, replacing what had it; a copy where the disk knows no second names."""
+    with atomic_path(name) as temporary:
+        try:
+            os.link(file, temporary)
+        except OSError:
+            shutil.copyfile(file, temporary)
 
 
 def resumed_from(folder: Path) -> list[int]:

@@ -22,6 +22,7 @@ from revocab.runtime.files import write_text
 from revocab.runtime.spikes import spikes
 from revocab.training.module import StageModule
 from revocab.training.settings import StageSettings
+from revocab.training.waiting import DataClock
 
 log = logging.getLogger(__name__)
 MOST_SKIPPED = 10  # steps in a row: what is skipped that often does not come back
@@ -49,6 +50,7 @@ class StageMetrics(pl.Callback):
         self.lines: list[dict[str, Any]] = []
         self._seconds_before, self._peak_before, self._started = 0.0, 0, 0.0
         self._on_cuda = False
+        self.data_clock = DataClock()
         self.skipped, self._skipped_in_a_row = 0, 0  # steps that were left out, for they were not finite
         self._losses: list[torch.Tensor] = []  # of the micro-batches of the running step
         self._pending: list[tuple[torch.Tensor, torch.Tensor, float]] = []  # loss, gradient norm, lr of finished steps
@@ -57,13 +59,14 @@ class StageMetrics(pl.Callback):
         return {
             "lines": self.lines,
             "seconds": self.seconds,
+            "data_seconds": self.data_clock.seconds,
             "peak": self.peak_memory_bytes,
             "skipped": [self.skipped, self._skipped_in_a_row],
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.lines, self._seconds_before = list(state_dict["lines"]), state_dict["seconds"]
-        self._peak_before = state_dict["peak"]
+        self._peak_before, self.data_clock.seconds = state_dict["peak"], state_dict["data_seconds"]
         self.skipped, self._skipped_in_a_row = state_dict["skipped"]
 
     @property
@@ -163,6 +166,7 @@ class StageMetrics(pl.Callback):
             spikes=len(spikes([line["loss"] for line in lines])),
             skipped_steps=self.skipped,
             checkpoint_bytes=checkpoint_bytes,
+            data_share=self.data_clock.seconds / self._seconds_before,
         )
 
     def _stop(self) -> None:

@@ -13,8 +13,9 @@ from revocab.errors import ConfigError
 Kind = Literal["tables", "full", "lora", "lora_tables", "first_last"]
 STRATEGIES = ("ddp", "fsdp")  # of several devices
 KINDS: tuple[Kind, ...] = get_args(Kind)
+WITHOUT_CHECKPOINTS = {"checkpoint_every": 0, "keep_last": 1, "keep_best": False}
 # These change no weight by more than rounding, so a stage may resume with others.
-WITHOUT_EFFECT = ("checkpoint_every", "log_every", "batch_size", "gradient_accumulation")
+WITHOUT_EFFECT = ("checkpoint_every", "keep_last", "keep_best", "log_every", "batch_size", "gradient_accumulation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,8 @@ class StageSettings:
     checkpoint_every: int  # optimiser steps; 0 writes none on the way
     gradient_checkpointing: bool
     log_every: int  # optimiser steps
+    keep_last: int = 2  # checkpoints, the latest ones, while the stage runs
+    keep_best: bool = False  # the one with the lowest smoothed training loss too
 
     def check(self) -> None:
         """Raise ConfigError for values that cannot work, named by the key that the user set."""
@@ -67,6 +70,7 @@ class StageSettings:
             "vocab.train_start_idx_stage2": (self.start_document, 0),
             "trainer.checkpoint_every_steps": (self.checkpoint_every, 0),
             "trainer.log_every_steps": (self.log_every, 1),
+            "trainer.keep_last": (self.keep_last, 1),
         }
         for key, (value, lowest) in least.items():
             if not value >= lowest:

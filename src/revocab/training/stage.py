@@ -15,12 +15,13 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import TorchElasticEnvironment
+from pytorch_lightning.profilers import Profiler
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from revocab.artifacts import StageRecord, TokenizedCorpus
 from revocab.errors import ConfigError, ModelError, TrainingError
 from revocab.runtime.files import disk_errors
-from revocab.training.checkpoints import Checkpointing, MappedCheckpoints, StageFolder
+from revocab.training.checkpoints import Checkpointing, MappedCheckpoints, StageFolder, smoothed_loss
 from revocab.training.data import StageData
 from revocab.training.group import train_in_group
 from revocab.training.metrics import StageMetrics, StepLogger
@@ -64,7 +65,8 @@ def train_stage(
     hardware.check(settings)
     check_stage(model, tokens, settings)
     data = StageData(tokens, settings, num_workers=hardware.num_workers)
-    place = StageFolder(folder, _digest(model, tokens, settings))
+    digest = _digest(model, tokens, settings)
+    place = StageFolder(folder, digest, keep_last=settings.keep_last, keep_best=settings.keep_best)
     place.open()
     if (done := place.read_result(model)) is not None:
         return model.eval(), done
@@ -103,7 +105,7 @@ def fit(
     with quiet_lightning():
         model = load()
         prepared = prepare(model, settings)
-        trainer = _trainer(settings, hardware, [metrics, checkpointing])
+        trainer = _trainer(settings, hardware, [metrics, checkpointing], metrics.data_clock)
         module = StageModule(
             prepared.module,
             optimiser_factory(settings, prepared.tables),
@@ -128,10 +130,13 @@ def fit(
         _check_weights(model, prepared.changed, settings)
         with _disk_errors(place.path, metrics_path):
             place.write_result(model, prepared.changed, record)
+            place.judge_best(smoothed_loss(metrics.lines))
     return model, record
 
 
-def _trainer(settings: StageSettings, hardware: Hardware, callbacks: list[pl.Callback]) -> pl.Trainer:
+def _trainer(
+    settings: StageSettings, hardware: Hardware, callbacks: list[pl.Callback], profiler: Profiler
+) -> pl.Trainer:
     """A Trainer that neither writes nor prints anything of its own, and starts no processes."""
     return pl.Trainer(
         accelerator=hardware.accelerator,
@@ -143,6 +148,7 @@ def _trainer(settings: StageSettings, hardware: Hardware, callbacks: list[pl.Cal
         max_steps=settings.steps,
         accumulate_grad_batches=settings.gradient_accumulation // hardware.devices,
         callbacks=callbacks,
+        profiler=profiler,
         use_distributed_sampler=False,  # ReadingOrder divides the micro-batches among processes
         logger=False,
         enable_checkpointing=False,
