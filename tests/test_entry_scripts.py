@@ -470,6 +470,30 @@ def test_questions_alone(command, tmp_path):
     assert set(scores["qa"]["one"]["embedded:source_model"]["by_gold"]) <= {"A", "B"}
 
 
+@pytest.mark.slow
+def test_tasks_of_the_harness_compare_models(command, tmp_path):
+    pytest.importorskip("lm_eval")
+    code, _, err = command("train", "save_model=true")
+    assert code == 0, err
+    (trained,) = jobs(tmp_path / "outputs" / "train")
+    (tmp_path / "own").mkdir()
+    write_questions(tmp_path / "own" / "parity.jsonl", 9)
+    (tmp_path / "own" / "parity.yaml").write_text(
+        "task: parity\ndataset_path: json\ndataset_kwargs: {data_files: {test: parity.jsonl}}\ntest_split: test\n"
+        "output_type: multiple_choice\ndoc_to_text: '{{question}}'\ndoc_to_choice: '{{choices}}'\ndoc_to_target: gold\n"
+    )
+    asked = ["evaluation.harness_tasks=[parity]", "evaluation.harness_folder=own", "evaluation.general=[parity]"]
+    code, out, err = command("evaluate", *asked, f"evaluation.models=[{trained / 'model'}]")
+    assert code == 0, err
+    (scored,) = jobs(tmp_path / "outputs" / "evaluate")
+    rows = read(scored / "scores.json")["harness"]["parity"]
+    source, adapted = (row["metrics"]["acc"] for row in rows.values())
+    assert adapted["difference"]["value"] == pytest.approx(adapted["value"] - source["value"])
+    assert source["low"] < source["value"] < source["high"]
+    assert rows["embedded:source_model"]["n"] == 9
+    assert "| lm-eval: parity (general) " in out
+
+
 BAD = {  # what a user got wrong: the command's words, and what the one line must name
     "no such model folder or network": (["models.source_model=no/such-model"], ["no/such-model"]),
     "no such tokenizer": (["models.target_tokenizer=no-such-folder"], ["no-such-folder"]),

@@ -23,6 +23,7 @@ class ModelScores:
 
     text: dict[str, TextScore]  # by data set
     answers: dict[str, AnswerScore]  # by task
+    harness: dict[str, Any]  # by task and group of lm-evaluation-harness
     terms: dict[str, Any]  # by data set: what its tokenizer makes of the terms
     speed: dict[str, Any] | None  # of writing, where the config asks for it
 
@@ -44,6 +45,7 @@ def score_model(upstream: Upstream, config: Config, name: str) -> ModelScores:
     return ModelScores(
         text=scorer.scores(origin, tokenizer, model),
         answers=scorer.answers(origin, tokenizer, model),
+        harness=upstream.harness.results(origin, tokenizer, model),
         terms=scorer.term_compression(tokenizer),
         speed=scorer.speed(model(), tokenizer) if config.evaluation.speed_bytes and upstream.text.datasets else None,
     )
@@ -54,6 +56,7 @@ def write_scores(folder: Path, scored: Mapping[str, ModelScores], upstream: Upst
     written = {
         "bpb": text_rows(scored, upstream.text.datasets, seed),
         "qa": answer_rows(scored, upstream.questions.asked),
+        "harness": harness_rows(scored),
         "terms": {name: {model: each.terms[name] for model, each in scored.items()} for name in first(scored).terms},
         "speed": {model: each.speed for model, each in scored.items() if each.speed is not None},
         "groups": upstream.scorer.groups,
@@ -101,6 +104,18 @@ def answer_rows(
         return {**evaluation.accuracies(answers), **difference, "by_gold": by_gold}
 
     return {task: {model: row(task, each) for model, each in scored.items()} for task in questions}
+
+
+def harness_rows(scored: Mapping[str, ModelScores]) -> dict[str, dict[str, Any]]:
+    """By task and model the harness's metrics, and their differences to the first model."""
+    compared = first(scored)
+    return {
+        task: {
+            model: evaluation.harness_row(each.harness[task], None if each is compared else compared.harness[task])
+            for model, each in scored.items()
+        }
+        for task in compared.harness
+    }
 
 
 def log_accuracies(qa: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:

@@ -52,7 +52,7 @@ def evaluate(config: Config, job: JobFolder, labels: dict[str, Any], resolved: d
     """Score `models.source_model` and the models of `evaluation.models`; leave `scores.json`; returns the first BPB."""
     begin(job, resolved)
     upstream = Upstream(config)
-    _ = upstream.scorer.groups  # first: a task that cannot be read shows before the work, not after
+    _ = upstream.scorer.groups, upstream.harness.tasks  # first: what cannot be read shows before the work, not after
     models = comparison.compared_models(config)
     scored = {name: comparison.score_model(upstream, config, name) for name in models}
     written = comparison.write_scores(job.path, scored, upstream, config.seed)

@@ -379,8 +379,14 @@ class EvaluationConfig:
     qa_samples: int | None = None  # questions of each task, in the order of their hashes; null: all
     qa_style: QaStyle = QaStyle.task
 
+    harness_tasks: list[str] = field(default_factory=list)  # evaluate.py: names that `lm-eval ls tasks` lists
+    harness_folder: str | None = None  # evaluate.py: YAML files of further such tasks
+    harness_samples: int | None = None  # evaluate.py: questions of each, from its beginning; null: all
+
     def check(self) -> None:
-        at_least(self, "evaluation", 1, "max_samples", "max_characters", "batch_tokens", "qa_samples")
+        at_least(
+            self, "evaluation", 1, "max_samples", "max_characters", "batch_tokens", "qa_samples", "harness_samples"
+        )
         at_least(self, "evaluation", 0, "domain_terms", "speed_bytes")
         require(
             bool(self.tasks) or not self.qa,

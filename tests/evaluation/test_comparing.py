@@ -38,7 +38,7 @@ def test_the_table_has_a_line_for_each_model(scores):
     terms = {"coverage": 0.25, "terms": 8, "bytes_per_token_with": 3.0, "bytes_per_token_without": None}
     speed = {"bytes_per_second": 120.4, "tokens_per_second": 30.0, "device": "cpu", "dtype": "float32", "threads": 1}
     written = {"bpb": {"bio": rows}, "qa": {}, "terms": {"bio": {"a": terms, "b": terms}}, "speed": {"a": speed}}
-    written["groups"] = {"bio": "domain"}
+    written |= {"groups": {"bio": "domain"}, "harness": {}}
     lines = scores_table(written).splitlines()
     assert len({len(line) for line in lines[:4]}) == 1
     assert [line.split("|")[1].strip() for line in lines[:4] if "--" not in line] == ["bio", "a", "b"]
@@ -55,7 +55,7 @@ def test_the_table_has_differences_of_answers_and_general_sets_last(scores):
     written = {
         "bpb": {"wiki": {"a": row}, "bio": {"a": row}},
         "qa": {"arc_easy": {"a": answers}, "medqa": {"a": answers, "b": compared}},
-        "terms": {}, "speed": {},
+        "terms": {}, "speed": {}, "harness": {},
         "groups": {"wiki": "general", "bio": "domain", "arc_easy": "general", "medqa": "domain"},
     }  # fmt: skip
     tables = [table.splitlines() for table in scores_table(written).split("\n\n")]

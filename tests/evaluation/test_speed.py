@@ -1,6 +1,6 @@
 """Writing at speed: greedy, without end marks, as many bytes as asked for."""
 
-import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -62,22 +62,24 @@ def test_a_continuation_stays_within_the_context(model, tokenizer):
 
 
 @pytest.mark.parametrize(("slow", "expected"), [(2, 1), (1, 2)])
-def test_a_cpu_writes_with_the_number_of_threads_that_is_faster(model, tokenizer, slow, expected):
+def test_a_cpu_writes_with_the_number_of_threads_that_is_faster(model, tokenizer, monkeypatch, slow, expected):
+    """By a clock that a pass of the model moves by a second, with the slow number of threads by ten."""
     before, used = torch.get_num_threads(), []
 
-    def delay(*_):
+    def tick(*_):
         used.append(torch.get_num_threads())
-        time.sleep(0.02 if used[-1] == slow else 0)
 
+    clock = SimpleNamespace(perf_counter=lambda: sum(10.0 if number == slow else 1.0 for number in used))
+    monkeypatch.setattr("revocab.evaluation.speed.time", clock)
     torch.set_num_threads(2)
-    hook = model.register_forward_pre_hook(delay)
+    hook = model.register_forward_pre_hook(tick)
     try:
         speed = generation_speed(model, tokenizer, ["The"], num_bytes=24, max_length=256, device="cpu")
+        assert (speed["threads"], used[-1]) == (expected, expected)
+        assert speed["tokens_per_second"] == pytest.approx(1.0)
         assert torch.get_num_threads() == 2
-        del used[:]
         given = generation_speed(model, tokenizer, ["The"], num_bytes=2, max_length=256, device="cpu", threads=slow)
+        assert (given["threads"], used[-1]) == (slow, slow)
     finally:
         hook.remove()
         torch.set_num_threads(before)
-    assert speed["threads"] == expected
-    assert (given["threads"], used[-1]) == (slow, slow)

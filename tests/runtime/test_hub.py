@@ -43,3 +43,11 @@ def test_offline_mode_asks_nobody(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub, "get_session", lambda: pytest.fail("asked"))
     assert hub.hub_reachable() is False
+
+
+@pytest.mark.parametrize(("behaviour", "offline"), [(refuse, True), (lambda *_, **__: "200", False)])
+def test_the_client_is_told_that_it_is_offline(monkeypatch, behaviour, offline):
+    monkeypatch.setattr(huggingface_hub, "get_session", lambda: Session(behaviour))
+    with hub.offline_if_unreachable():
+        assert huggingface_hub.constants.HF_HUB_OFFLINE is offline
+    assert huggingface_hub.constants.HF_HUB_OFFLINE is False

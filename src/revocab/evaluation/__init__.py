@@ -7,6 +7,7 @@ answer, so that sets can be resampled and two models compared document by docume
 from revocab.evaluation.accuracy import accuracies, accuracy_difference, by_gold
 from revocab.evaluation.answering import score_answers
 from revocab.evaluation.comparing import text_row
+from revocab.evaluation.harness import harness_row, load_tasks, run_tasks
 from revocab.evaluation.questions import Question, pose, read_items
 from revocab.evaluation.resampling import Difference, bootstrap_interval, paired_difference, perplexity_interval
 from revocab.evaluation.speed import generation_speed
@@ -16,7 +17,6 @@ from revocab.evaluation.text import score_text
 
 __all__ = [
     "TASKS", "Difference", "Question", "Task", "accuracies", "accuracy_difference", "bootstrap_interval", "by_gold",
-    "generation_speed",
-    "paired_difference", "perplexity_interval", "pose", "read_items", "score_answers", "score_text", "scores_table",
-    "text_row",
+    "generation_speed", "harness_row", "load_tasks", "paired_difference", "perplexity_interval", "pose",
+    "read_items", "run_tasks", "score_answers", "score_text", "scores_table", "text_row",
 ]  # fmt: skip

@@ -67,7 +67,7 @@ def paired_difference_of(right: np.ndarray, first: np.ndarray) -> dict[str, Any]
     both, gained, lost, neither = (
         int(np.sum(column)) for column in (right & first, right & ~first, ~right & first, ~right & ~first)
     )
-    (share, low, high), (first_share, first_low, first_high) = _wilson(right), _wilson(first)
+    (share, low, high), (first_share, first_low, first_high) = share_with_interval(right), share_with_interval(first)
     product = both * neither - gained * lost
     product = product - min(product, questions / 2) if product > 0 else product  # the correction for continuity
     spread = math.sqrt((both + gained) * (lost + neither) * (both + lost) * (gained + neither))
@@ -87,11 +87,11 @@ def paired_difference_of(right: np.ndarray, first: np.ndarray) -> dict[str, Any]
 
 
 def _with_interval(right: np.ndarray) -> dict[str, Any]:
-    accuracy, low, high = _wilson(right)
+    accuracy, low, high = share_with_interval(right)
     return {"accuracy": accuracy, "low": low, "high": high, "n": len(right)}
 
 
-def _wilson(right: np.ndarray) -> tuple[float, float, float]:
-    """Share of truths, and the ends of its 95 % interval."""
+def share_with_interval(right: np.ndarray) -> tuple[float, float, float]:
+    """Of a (Q,) column of truths their share, and the ends of Wilson's 95 % interval."""
     interval = binomtest(int(right.sum()), len(right)).proportion_ci(confidence_level=0.95, method="wilson")
     return float(right.mean()), float(interval.low), float(interval.high)

@@ -13,7 +13,7 @@ INDICES_AT_ONCE = 2**23  # 64 MiB of int64
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Bits per byte of one model less those of another on the same documents; below zero: the first is better."""
+    """A score of one model less that of another on the same documents; of bits per byte, below zero is better."""
 
     value: float
     low: float
@@ -50,6 +50,15 @@ def paired_difference(
     bits = a.bits - b.bits
     low, high = _interval_of_ratio(bits, a.bytes, samples, seed, level)
     return Difference(value=float(bits.sum() / a.bytes.sum()), low=low, high=high)
+
+
+def paired_mean_difference(
+    a: np.ndarray, b: np.ndarray, *, samples: int = 1000, seed: int = 0, level: float = 0.95
+) -> Difference:
+    """Mean of one (Q,) column less that of another of the same questions, which are resampled in pairs."""
+    difference = np.asarray(a, dtype=np.float64) - b
+    low, high = _interval_of_ratio(difference, np.ones(len(difference)), samples, seed, level)
+    return Difference(value=float(difference.mean()), low=low, high=high)
 
 
 def _interval_of_ratio(

@@ -33,6 +33,11 @@ def scores_table(scores: Mapping[str, Any]) -> str:
         ]
         rows = {name: _answer_cells(row) for name, row in models.items()}
         parts.append(_table(_title(task, groups), header, rows))
+    for task, models in domain_first(scores["harness"], groups):
+        metrics = list(next(iter(models.values()))["metrics"])
+        header = [cell for metric in metrics for cell in (metric, "difference")]
+        rows = {name: [*_harness_cells(row, metrics), str(row["n"] or "")] for name, row in models.items()}
+        parts.append(_table(f"lm-eval: {_title(task, groups)}", [*header, "questions"], rows))
     if scores["speed"]:
         rows = {
             name: [f"{row['bytes_per_second']:.0f}", f"{row['tokens_per_second']:.1f}", _where(row), row["dtype"]]
@@ -44,11 +49,11 @@ def scores_table(scores: Mapping[str, Any]) -> str:
 
 def domain_first(rows: Mapping[str, Any], groups: Mapping[str, str]) -> list[tuple[str, Any]]:
     """(name, value) of each, general ones last, else in the order given."""
-    return sorted(rows.items(), key=lambda pair: groups[pair[0]] == "general")
+    return sorted(rows.items(), key=lambda pair: groups.get(pair[0]) == "general")
 
 
 def _title(name: str, groups: Mapping[str, str]) -> str:
-    return f"{name} (general)" if groups[name] == "general" else name
+    return f"{name} (general)" if groups.get(name) == "general" else name
 
 
 def _answer_cells(row: Mapping[str, Any]) -> list[str]:
@@ -62,6 +67,18 @@ def _answer_cells(row: Mapping[str, Any]) -> list[str]:
         points(difference and difference["per_byte"]),
         str(row["n"]),
     ]
+
+
+def _harness_cells(row: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
+    """Value and difference of each metric, with their intervals, in the metric's own unit."""
+    cells = []
+    for metric in metrics:
+        found = row["metrics"][metric]
+        interval = "" if found["low"] is None else f" [{found['low']:.4f}, {found['high']:.4f}]"
+        difference = found.get("difference")
+        ends = [difference[end] for end in ENDS] if difference else []
+        cells += [f"{found['value']:.4f}{interval}", "{:+.4f} [{:+.4f}, {:+.4f}]".format(*ends) if ends else ""]
+    return cells
 
 
 def points(difference: Mapping[str, Any] | None) -> str:

@@ -17,6 +17,11 @@ def of_model(name: str, gguf_file: str | None) -> Any:
     return {path.name: _edges(path) for path in weights if path.is_file()}
 
 
+def of_folder(folder: Path) -> dict[str, Any]:
+    """All files below it, as those of a model."""
+    return {str(path.relative_to(folder)): _edges(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
 def _edges(path: Path) -> list[Any]:
     size = path.stat().st_size
     with path.open("rb") as file:

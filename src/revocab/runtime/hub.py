@@ -4,6 +4,8 @@ Without this question its client repeats every request for most of a minute befo
 """
 
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import cache
 
 SECONDS_TO_ANSWER = 5.0
@@ -33,6 +35,19 @@ def hub_reachable() -> bool:
     thread.start()
     thread.join(SECONDS_TO_ANSWER)
     return answered.is_set()
+
+
+@contextmanager
+def offline_if_unreachable() -> Generator[None]:
+    """Where the Hub cannot be reached, its client is told so: it uses what it has, or fails at once."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = not hub_reachable()
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def why_unreachable() -> ConnectionError | None:

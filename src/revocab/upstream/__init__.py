@@ -6,6 +6,7 @@ Each is made once, kept in the cache under a hash of what decides it, and shared
 from revocab.runtime.retry import Retries
 from revocab.schema import Config
 from revocab.upstream.alignment import Aligned
+from revocab.upstream.harness import Harness
 from revocab.upstream.models import Models
 from revocab.upstream.questions import Questions
 from revocab.upstream.scores import Scorer
@@ -33,3 +34,4 @@ class Upstream:
         self.tokens = Tokens(place, self.text, self.tokenizers)
         self.aligned = Aligned(place, self.text, self.tokenizers, self.tokens)
         self.scorer = Scorer(place, self.text, self.questions)
+        self.harness = Harness(place)

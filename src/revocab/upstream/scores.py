@@ -38,7 +38,7 @@ class Scorer:
         Raises:
             ConfigError: `evaluation.general` names one that there is not.
         """
-        names = [*self.text.names, *self.questions.asked]
+        names = [*self.text.names, *self.questions.asked, *self.config.harness_tasks]
         for name in self.config.general:
             if name not in names:
                 raise ConfigError("evaluation.general", name, f"among the data sets and tasks: {', '.join(names)}")
