@@ -430,6 +430,7 @@ class StageRecord:
     skipped_steps: int = 0  # left out, for their loss or gradient was not finite
     checkpoint_bytes: int = 0  # the most that its checkpoints took on the disk while it ran
     data_share: float = 0.0  # of its seconds, in which the loop waited for the next micro-batch
+    kernels: str = "plain"  # or whose fused ones it computed with
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

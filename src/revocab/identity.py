@@ -36,6 +36,8 @@ TABLE_SETTINGS = (
     "vocab.stage2_train",
     "vocab.shuffle",
     "vocab.bf16",
+    "vocab.fp8",
+    "vocab.master_weights",
     "seed",
 )
 UNLABELLED_OVERRIDES = (

@@ -67,6 +67,12 @@ class Strategy(Enum):
     fsdp = "fsdp"
 
 
+class Kernels(Enum):
+    auto = "auto"
+    fused = "fused"
+    plain = "plain"
+
+
 class Baseline(Enum):
     none = "none"
     source_cpt = "source_cpt"
@@ -308,7 +314,9 @@ class VocabConfig:
     lora_dropout: float = 0.1
     lora_target_modules: Any = MISSING  # list of names, or one string with commas
     use_flash_attn: bool = False
-    bf16: bool = MISSING  # autocast over fp32 weights
+    bf16: bool = MISSING  # compute in bfloat16; what is trained stays float32
+    fp8: bool = False  # with bf16: products with frozen matrices in 8 bits; needs a GPU of the Hopper generation
+    master_weights: bool = True  # false, with bf16: what is trained is bfloat16 too, and small steps round to nothing
     warmup_share: float = 0.03  # of a stage's steps
     weight_decay: float = 0.01
     gradient_clip: float = 1.0  # norm
@@ -426,6 +434,7 @@ class TrainerConfig:
     devices: int = 1  # GPUs of a job (processes, with accelerator cpu); they share the micro-batches of a step
     strategy: Strategy = Strategy.auto  # of several devices: ddp copies the model, fsdp shares it out
     num_workers: int = 0  # processes that read batches; a memory map needs none
+    kernels: Kernels = Kernels.auto  # auto: fused ones on a GPU where they agree with the plain; fused: no CUDA graphs
     checkpoint_every_steps: int = 100
     keep_last: int = 2  # checkpoints of a stage, while it runs; the last but one serves where the last is damaged
     keep_best: bool = True  # also the one of the lowest smoothed loss; beyond the end where that is 1 % worse
@@ -501,7 +510,11 @@ class Config:
         require(inside, "vocab.train_start_idx_stage2", offset, expected)
         lora = self.vocab.stage2_use_lora or not self.save_adapter
         require(lora, "save_adapter", self.save_adapter, "false without LoRA", "lora=r64 trains adapters.")
-        sharded = self.trainer.strategy is Strategy.fsdp and self.vocab.stage2_optimizer == "adamw_8bit"
+        sharded = self.trainer.strategy is Strategy.fsdp
+        for key, usual in (("fp8", False), ("master_weights", True)):
+            value = getattr(self.vocab, key)
+            require(not sharded or value is usual, f"vocab.{key}", value, f"{usual} with trainer=fsdp")
+        sharded = sharded and self.vocab.stage2_optimizer == "adamw_8bit"
         hint = "bitsandbytes knows no parts of a matrix. Or choose trainer=ddp."
         expected = "adamw_torch or adamw_torch_fused with trainer=fsdp"
         require(not sharded, "vocab.stage2_optimizer", self.vocab.stage2_optimizer, expected, hint)

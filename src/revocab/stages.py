@@ -76,6 +76,7 @@ def hardware(config: Config, scratch: Path) -> training.Hardware:
         accelerator=trainer.accelerator.value,
         devices=trainer.devices,
         strategy=trainer.strategy.value,
+        kernels=trainer.kernels.value,
         num_workers=trainer.num_workers,
         scratch=scratch,
     )
@@ -104,6 +105,8 @@ def _stage(config: Config, name: str, kind: training.Kind, num_steps: int, rate:
         gradient_clip=vocab.gradient_clip,
         skip_nonfinite=vocab.nonfinite is NonFinite.skip,
         bf16=vocab.bf16,
+        fp8=vocab.fp8,
+        master_weights=vocab.master_weights,
         optimizer="adamw_torch",
         shuffle=vocab.shuffle,
         seed=seeds.derive(config.seed, name),

@@ -13,8 +13,7 @@ import pytorch_lightning as pl
 import torch
 
 from revocab.errors import ConfigError, ModelError, ResourceError, TrainingError
-from revocab.training import Hardware, train_stage
-from revocab.training import module as stage_module
+from revocab.training import Hardware, kernels, train_stage
 from revocab.training.loss import next_token_loss
 from revocab.training.metrics import StageMetrics
 from revocab.training.settings import KINDS
@@ -233,7 +232,7 @@ def broken_steps(monkeypatch):
     """broken_steps(where, *numbers): the loss or the gradients of these optimiser steps are not finite."""
 
     def arm(where: str, *numbers: int) -> None:
-        original = stage_module.next_token_loss
+        original = kernels.next_token_loss
 
         def loss_of(model, ids, vocabulary_size):
             loss = original(model, ids, vocabulary_size)
@@ -245,7 +244,7 @@ def broken_steps(monkeypatch):
             return loss + _NanGradient.apply(loss)
 
         calls: list[torch.Tensor] = []
-        monkeypatch.setattr(stage_module, "next_token_loss", loss_of)
+        monkeypatch.setattr(kernels, "next_token_loss", loss_of)
 
     return arm
 

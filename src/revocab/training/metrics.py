@@ -83,10 +83,13 @@ class StageMetrics(pl.Callback):
             now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         return max(now, self._peak_before)
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Before kernels are put in: what a CUDA graph uses is taken while it is recorded."""
         self._on_cuda = trainer.strategy.root_device.type == "cuda"
         if self._on_cuda:
             torch.cuda.reset_peak_memory_stats()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         settings, done = self.settings, trainer.global_step
         if self.path and trainer.is_global_zero:
             drop_lines(self.path, settings.name, after=done)

@@ -10,7 +10,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from revocab.training.loss import next_token_loss
+from revocab.training.kernels import Kernels
 from revocab.training.optimisation import OptimiserFactory
 
 
@@ -19,6 +19,7 @@ class StageModule(pl.LightningModule):
 
     Args:
         model: plain or with adapters.
+        kernels: of that model; they are put in when training begins and say which loss to use.
         make_optimiser: gives optimiser and schedule for a module.
         vocabulary_size: tokens that the tokenizer has; logits beyond are left out of the loss.
         gradient_clip: largest norm of all gradients together; 0 clips nothing.
@@ -30,6 +31,7 @@ class StageModule(pl.LightningModule):
     def __init__(
         self,
         model: nn.Module,
+        kernels: Kernels,
         make_optimiser: OptimiserFactory,
         *,
         vocabulary_size: int,
@@ -38,7 +40,7 @@ class StageModule(pl.LightningModule):
         seed: int,
     ) -> None:
         super().__init__()
-        self.model, self.make_optimiser = model, make_optimiser
+        self.model, self.kernels, self.make_optimiser = model, kernels, make_optimiser
         self.vocabulary_size, self.gradient_clip, self.seed = vocabulary_size, gradient_clip, seed
         self.skip_nonfinite = skip_nonfinite
         self._losses: list[torch.Tensor] = []  # of the micro-batches of the running step, where steps may be skipped
@@ -47,10 +49,13 @@ class StageModule(pl.LightningModule):
         self.gradient_norm: torch.Tensor | None = None  # of the last optimiser step, before clipping
         self.learning_rate = 0.0  # of the last optimiser step
 
+    def on_fit_start(self) -> None:
+        self.kernels.put_in(self.device, self.vocabulary_size)
+
     def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
         torch.manual_seed(micro_batch_seed(self.seed, batch_idx * self.trainer.world_size + self.global_rank))
-        loss = next_token_loss(self.model, batch, self.vocabulary_size)
-        self.micro_batch_loss = loss.detach()
+        loss = self.kernels.loss(self.model, batch, self.vocabulary_size)
+        self.micro_batch_loss = loss.detach().clone()  # a replayed graph writes to the same place
         if self.skip_nonfinite:
             self._losses.append(self.micro_batch_loss)
         return loss
@@ -58,6 +63,16 @@ class StageModule(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimiser, schedule = self.make_optimiser(self.model)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
+        if not self.kernels.static_gradients:
+            optimizer.zero_grad()
+            return
+        for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            else:
+                parameter.grad.zero_()
 
     def configure_gradient_clipping(
         self,

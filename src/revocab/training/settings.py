@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from revocab.errors import ConfigError
+from revocab.training.float8 import require_float8
 
 Kind = Literal["tables", "full", "lora", "lora_tables", "first_last"]
 STRATEGIES = ("ddp", "fsdp")  # of several devices
@@ -44,7 +45,9 @@ class StageSettings:
     weight_decay: float  # of matrices, AdamW's decoupled form
     gradient_clip: float  # largest norm of all gradients together; 0 clips nothing
     skip_nonfinite: bool  # leave a step out whose loss or gradient is not finite, instead of stopping
-    bf16: bool  # compute under bf16 autocast; weights stay float32 either way
+    bf16: bool  # compute in bfloat16
+    fp8: bool = False  # with bf16: products with frozen matrices in 8 bits
+    master_weights: bool = True  # with bf16: what is trained is float32, else bfloat16 too
     optimizer: str  # a name of optimisation.OPTIMIZERS
     shuffle: bool  # permute the sequences that are read
     seed: int
@@ -79,6 +82,11 @@ class StageSettings:
             raise ConfigError("vocab.warmup_share", self.warmup_share, "in [0, 1)")
         if self.kind not in KINDS:
             raise ConfigError("kind", self.kind, " or ".join(KINDS))
+        for key, value in (("vocab.fp8", self.fp8), ("vocab.master_weights", self.master_weights)):
+            if not self.bf16 and value is not (key == "vocab.master_weights"):
+                raise ConfigError(key, value, f"{not value} with vocab.bf16=false")
+        if self.fp8:
+            require_float8()
         if (self.kind in ("lora", "lora_tables")) != (self.lora is not None):
             raise ConfigError("vocab.stage2_use_lora", self.lora, "given together with LoRA settings")
 
@@ -112,6 +120,7 @@ class Hardware:
     accelerator: str  # cpu | gpu | auto
     devices: int
     strategy: str  # auto | ddp | fsdp
+    kernels: str = "auto"  # auto: fused ones where they work | fused: without CUDA graphs | plain: never
     num_workers: int  # processes that read data; 0 reads in the training process
     scratch: Path | None = None  # where the processes of several devices are handed the model; None: the system's own
 

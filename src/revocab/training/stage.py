@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,11 @@ from revocab.runtime.files import disk_errors
 from revocab.training.checkpoints import Checkpointing, MappedCheckpoints, StageFolder, smoothed_loss
 from revocab.training.data import StageData
 from revocab.training.group import train_in_group
+from revocab.training.kernels import Kernels
 from revocab.training.metrics import StageMetrics, StepLogger
 from revocab.training.module import StageModule
 from revocab.training.optimisation import optimiser_factory
+from revocab.training.precision import computing_in
 from revocab.training.quiet import quiet_lightning
 from revocab.training.settings import Hardware, StageSettings
 from revocab.training.sharding import ShardedStrategy
@@ -106,8 +109,17 @@ def fit(
         model = load()
         prepared = prepare(model, settings)
         trainer = _trainer(settings, hardware, [metrics, checkpointing], metrics.data_clock)
+        kernels = Kernels(
+            model,
+            prepared.module,
+            wanted=hardware.kernels,
+            shape=(settings.batch_size, settings.max_seq_length),
+            bf16=settings.bf16,
+            graphs=hardware.devices == 1 and not settings.gradient_checkpointing,
+        )
         module = StageModule(
             prepared.module,
+            kernels,
             optimiser_factory(settings, prepared.tables),
             vocabulary_size=data.vocabulary_size,
             gradient_clip=settings.gradient_clip,
@@ -115,13 +127,19 @@ def fit(
             seed=settings.seed,
         )
         mode = training_mode(model, gradient_checkpointing=settings.gradient_checkpointing)
-        with mode, _own_randomness(), _disk_errors(place.path, metrics_path):
-            _fit(trainer, module, data, place.checkpoint)
+        sharded = isinstance(trainer.strategy, ShardedStrategy)
+        precision = computing_in(prepared.module, _embedding(model), settings, sharded=sharded)
+        with mode, precision, _own_randomness(), _disk_errors(place.path, metrics_path):
+            try:
+                _fit(trainer, module, data, place.checkpoint)
+            finally:
+                kernels.take_out()
     if isinstance(trainer.strategy, ShardedStrategy) and trainer.is_global_zero:
         prepared = prepare(load(), settings)  # the one that was trained is in parts
         module.model = prepared.module
         trainer.strategy.copy_trained(module)
     record = metrics.record(prepared.trainable_parameters, checkpointing.most_bytes)
+    record = replace(record, kernels=kernels.name)
     if trainer.is_global_zero:
         if prepared.save_adapter and place.path:
             with quiet_lightning(), _disk_errors(place.path, metrics_path):
@@ -184,6 +202,12 @@ def _fit(trainer: pl.Trainer, module: StageModule, data: StageData, checkpoint: 
 def _disk_errors(folder: Path | None, metrics_path: Path | None) -> AbstractContextManager[None]:
     place = folder or (metrics_path.parent if metrics_path else None)
     return disk_errors(place) if place else nullcontext()
+
+
+def _embedding(model: PreTrainedModel) -> torch.nn.Module:
+    embedding = model.get_input_embeddings()
+    assert isinstance(embedding, torch.nn.Module)
+    return embedding
 
 
 @contextmanager

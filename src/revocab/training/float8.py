@@ -1,0 +1,124 @@
+"""Products with frozen matrices in 8 bits (e4m3), forward and backward; gradients of weights are never needed.
+
+Every row of every operand has its own scale (largest magnitude -> 448), products accumulate in float32 and come out in
+the type of the input. A frozen matrix is quantised once, by rows for x W^T and by columns for dy W, so that its two
+copies take the memory of one in bfloat16. torchao's training layers would quantise it anew in every pass, for there
+weights move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import nn
+
+from revocab.errors import ConfigError
+
+E4M3 = torch.float8_e4m3fn
+LARGEST = torch.finfo(E4M3).max
+SIDE = 16  # sizes that the 8-bit matrix units ask for
+
+
+def require_float8() -> None:
+    """Raise ConfigError where no device multiplies 8-bit floats."""
+    if not (torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 9)):
+        raise ConfigError("vocab.fp8", True, "false without a GPU that multiplies 8-bit floats (Ada, Hopper or later)")
+
+
+def quantise(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N, K) -> the rows in 8 bits and their scales (N, 1) in float32: rows = quantised * scale."""
+    scale = rows.abs().amax(dim=1, keepdim=True).float().clamp(min=1e-12) / LARGEST
+    return (rows.float() / scale).clamp(-LARGEST, LARGEST).to(E4M3).contiguous(), scale
+
+
+class Float8Matrix:
+    """A frozen linear layer, W (O, I) and b (O), in 8 bits."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        with torch.no_grad():
+            self.rows, self.columns = quantise(layer.weight), quantise(layer.weight.t())
+        self.bias = layer.bias
+
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        """x W^T + b, of x (N, I)."""
+        out = _product(x, *self.rows)
+        return out if self.bias is None else out.add_(self.bias)
+
+    def add_gradient(self, grad_x: torch.Tensor, grad: torch.Tensor) -> None:
+        """grad_x (N, I) += grad W, of grad (N, O)."""
+        grad_x.add_(self.gradient(grad))
+
+    def gradient(self, grad: torch.Tensor) -> torch.Tensor:
+        return _product(grad.contiguous(), *self.columns)
+
+
+class Float8Product(torch.autograd.Function):
+    """x (N, I) -> x W^T + b (N, O)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, matrix: Float8Matrix) -> torch.Tensor:
+        ctx.matrix = matrix
+        return matrix.product(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return ctx.matrix.gradient(grads[0]), None
+
+
+def _product(x: torch.Tensor, rows: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+    x8, x_scales = _quantise_fast(x)
+    return torch._scaled_mm(x8, rows.t(), scale_a=x_scales, scale_b=scales.t(), out_dtype=x.dtype, use_fast_accum=True)
+
+
+_compiled: Any = None
+
+
+def _quantise_fast(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """One kernel instead of eight: compiled on first use."""
+    global _compiled
+    if _compiled is None:
+        _compiled = torch.compile(quantise, dynamic=True)
+    return _compiled(x)
+
+
+def frozen_linears(module: nn.Module) -> list[nn.Linear]:
+    """Those whose weight is frozen, of sizes that the units can multiply; the tables are no part of them."""
+    return [
+        layer
+        for layer in module.modules()
+        if type(layer) is nn.Linear
+        and not layer.weight.requires_grad
+        and all(size % SIDE == 0 for size in layer.weight.shape)
+    ]
+
+
+@contextmanager
+def in_float8(module: nn.Module) -> Generator[None]:
+    """Let every frozen linear layer multiply in 8 bits, from its first call on; the weight itself stays."""
+    require_float8()
+    layers = frozen_linears(module)
+    for layer in layers:
+        layer.forward = MethodType(_forward, layer)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.__dict__.pop("forward", None)
+            layer.__dict__.pop("_float8", None)
+
+
+def in_8_bits(layer: nn.Linear) -> Float8Matrix | None:
+    """The layer's matrix in 8 bits, made on first use, when the weight is on its device; None for any other layer."""
+    if getattr(layer.__dict__.get("forward"), "__func__", None) is not _forward:
+        return None
+    if "_float8" not in layer.__dict__:
+        layer.__dict__["_float8"] = Float8Matrix(layer)
+    return layer.__dict__["_float8"]
+
+
+def _forward(layer: Any, x: torch.Tensor) -> torch.Tensor:
+    return Float8Product.apply(x.flatten(0, -2), in_8_bits(layer)).unflatten(0, x.shape[:-1])
