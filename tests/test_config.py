@@ -340,7 +340,7 @@ def test_what_must_be_chosen_is_asked_for():
         ("offset=1000", "vocab.train_start_idx_stage2=1000"),
         ("shuffle=true", "vocab.shuffle=true"),
         ("batch=8", "vocab.batch_size=8"),
-        ("precision=16", "vocab.bf16=16"),
+        ("precision=16", "one of bf16, bf16_pure, fp32, fp8"),
     ],
 )
 def test_a_value_given_to_a_group_is_answered_by_the_right_spelling(argument, spelling):

@@ -111,9 +111,10 @@ class Adaptation:
         tokenizer, scorer = self.upstream.tokenizers.target, self.upstream.scorer
         model = self.initialised_model()
         if self.config.vocab.enabled:
-            for settings, name in zip(self.stages(), ("stage1", "final"), strict=True):
+            for settings, name in zip(self.stages(), ("stage1", "final"), strict=False):
                 model = self.train(model, settings)
                 self.note(name, scorer.score(model, tokenizer))
+            self.scores.setdefault("final", self.scores["stage1"])  # without stage 2
         self.note_answers("final", scorer.answer(model, tokenizer))
         self.save(model)
         del model  # the baseline needs its memory
@@ -195,9 +196,10 @@ class Adaptation:
 
     # --- stages
 
-    def stages(self) -> tuple[training.StageSettings, training.StageSettings]:
-        """Stage 1 and stage 2."""
-        return stages.stage1(self.config), stages.stage2(self.config, len(self.upstream.text.corpus.train))
+    def stages(self) -> list[training.StageSettings]:
+        """Stage 1, and stage 2 if it has steps."""
+        second = stages.stage2(self.config, len(self.upstream.text.corpus.train))
+        return [stages.stage1(self.config), *([second] if second.steps else [])]
 
     def runs(self) -> list[training.StageSettings]:
         """All that the initialised model is trained in, the probe first."""

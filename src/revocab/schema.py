@@ -296,7 +296,7 @@ class VocabConfig:
     enabled: bool = True  # false: stop after the initialisation and its probe
     stage1_steps: int = 2500  # optimiser steps, nominal: scale.step_factor times this are run
     lr_stage1: float = MISSING  # peak, reached at the end of warm-up
-    stage2_steps: int = 2500
+    stage2_steps: int = 2500  # 0: the job ends with stage 1
     lr_stage2: float = 5.0e-5
     batch_size: int = MISSING  # sequences of a micro-batch
     gradient_accumulation: int = MISSING  # micro-batches of a step
@@ -326,9 +326,9 @@ class VocabConfig:
     probe_lr: float = 6.4e-4
 
     def check(self) -> None:
-        at_least(self, "vocab", 1, "stage1_steps", "stage2_steps", "batch_size", "gradient_accumulation", "lora_r")
+        at_least(self, "vocab", 1, "stage1_steps", "batch_size", "gradient_accumulation", "lora_r")
         at_least(self, "vocab", 8, "max_seq_length")
-        at_least(self, "vocab", 0, "train_start_idx_stage2", "probe_steps", "weight_decay")
+        at_least(self, "vocab", 0, "stage2_steps", "train_start_idx_stage2", "probe_steps", "weight_decay")
         at_least(self, "vocab", 1, "lora_alpha", "offset_corpus_documents")
         share(self, "vocab", "warmup_share", "lora_dropout")
         for name in ("lr_stage1", "lr_stage2", "lr_tables", "probe_lr"):
@@ -510,6 +510,10 @@ class Config:
         require(inside, "vocab.train_start_idx_stage2", offset, expected)
         lora = self.vocab.stage2_use_lora or not self.save_adapter
         require(lora, "save_adapter", self.save_adapter, "false without LoRA", "lora=r64 trains adapters.")
+        stage2 = self.vocab.stage2_steps > 0 or not self.save_adapter
+        require(
+            stage2, "save_adapter", self.save_adapter, "false without a stage 2", "vocab.stage2_steps gives it steps."
+        )
         sharded = self.trainer.strategy is Strategy.fsdp
         for key, usual in (("fp8", False), ("master_weights", True)):
             value = getattr(self.vocab, key)

@@ -41,7 +41,8 @@ def probe(config: Config) -> training.StageSettings:
 
 
 def steps(config: Config, nominal: int) -> int:
-    return max(1, round(nominal * config.scale.step_factor))
+    """At the config's scale: at least one, if there are any."""
+    return max(min(1, nominal), round(nominal * config.scale.step_factor))
 
 
 def stage2_kind(vocab: VocabConfig) -> training.Kind:
