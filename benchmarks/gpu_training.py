@@ -49,12 +49,13 @@ ARMS = {
         Arm(kind="tables", way="recipe", batch=4, checkpointing=True),
         Arm(kind="tables", way="ours", batch=4),
         Arm(kind="tables", way="ours", batch=4, accumulation=4),
+        Arm(kind="tables", way="ours", batch=8),
         Arm(kind="tables", way="ours", batch=1, accumulation=4),
         Arm(kind="tables", way="ours, fp8", batch=4),
         Arm(kind="lora", way="recipe", batch=4, checkpointing=True),
         Arm(kind="lora", way="ours", batch=4),
         Arm(kind="lora", way="ours", batch=1, accumulation=4),
-        Arm(kind="lora", way="ours, fp8", batch=4),
+        Arm(kind="lora", way="ours, fp8", batch=2, accumulation=2),
     ],
     "llama-1b": [
         Arm(kind="full", way="recipe", batch=4, checkpointing=True),
@@ -259,7 +260,7 @@ def main() -> None:
     for shape in arguments.shape:
         base: dict[str, float] = {}
         for arm in ARMS[shape]:
-            said = f"{arm.kind} {arm.way}"
+            said = f"{arm.kind} {arm.way} {arm.batch}"
             if arguments.only not in said or arguments.without in said:
                 continue
             try:
