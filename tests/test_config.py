@@ -274,7 +274,7 @@ def test_a_preset_leaves_data_compute_and_logging_alone(preset):
         ("vocab.lr_stage1=-1", "vocab.lr_stage1"),
         ("vocab.lr_stage1=7", "vocab.lr_stage1"),
         ("vocab.stage1_steps=0", "vocab.stage1_steps"),
-        ("vocab.stage2_steps=0", "vocab.stage2_steps"),
+        ("vocab.stage2_steps=-1", "vocab.stage2_steps"),
         ("vocab.batch_size=0", "vocab.batch_size"),
         ("vocab.train_start_idx_stage2=5000000", "vocab.train_start_idx_stage2"),
         ("alignment.boundary_share=1.5", "alignment.boundary_share"),

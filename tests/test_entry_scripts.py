@@ -179,6 +179,16 @@ def test_jobs_on_two_devices_are_the_jobs_of_one(command, tmp_path):
     assert out.count("finished already") == 2
 
 
+def test_a_job_may_end_with_stage_1(command, tmp_path):
+    code, _, _ = command("train", "vocab.stage2_steps=0")
+    assert code == 0
+    (folder,) = (tmp_path / "outputs" / "train").iterdir()
+    summary = read(folder / "summary.json")
+    assert "stage2" not in summary
+    for scores in summary["bpb"].values():
+        assert scores["final"] == scores["stage1"] != scores["init"]
+
+
 def test_the_same_command_again_touches_nothing_that_is_finished(command, tmp_path):
     command("train", "-m", "vocab.lr_stage1=2e-5,6.4e-4")
     (sweep,) = (tmp_path / "multirun").iterdir()
