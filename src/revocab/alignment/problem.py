@@ -72,7 +72,7 @@ class Settings:
     heldout_pairs: int = 1000  # exact tokens held out of a fit to score it
     seed: int = 0
     device: str = "cpu"
-    rows_at_once: int = 2048  # rows compared at a time; memory is this times the other vocabulary, in float32
+    rows_at_once: int = 512  # rows compared at a time; memory is this times the other vocabulary, twice, in float32
 
     def __post_init__(self) -> None:
         _one_of("similarity", self.similarity, SIMILARITIES)

@@ -20,7 +20,7 @@ from revocab.runtime.progress import bar
 from revocab.vectors import device_counting
 from revocab.vectors.cores import available_cores
 
-PAIRS_AT_ONCE = 5_000_000  # pairs sorted at a time by each thread, about 40 bytes each
+PAIRS_AT_ONCE = 1_000_000  # pairs sorted at a time by each thread, about 40 bytes each
 DEVICE_PAIRS_AT_ONCE = 40_000_000  # on a GPU, about 60 bytes each
 MAX_WINDOW = 20  # lcm(1..20) = 232,792,560 leaves room for 4e10 neighbouring pairs of one kind in 64 bits
 

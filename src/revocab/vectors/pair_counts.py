@@ -19,7 +19,7 @@ from revocab.runtime.progress import track
 from revocab.vectors.counting import add_up, count_pairs
 from revocab.vectors.occurrences import token_counts
 
-PAIRS_AT_ONCE = 4_000_000  # pairs of a block, all shards together, at least one row; about 40 bytes each
+PAIRS_AT_ONCE = 1_000_000  # pairs of a block, all shards together, at least one row; about 40 bytes each
 FINENESS_BITS = 8  # counts are told apart to one part in 256 where the most frequent pairs are chosen
 
 
