@@ -167,6 +167,20 @@ def test_a_7b_experiment_is_one_job_with_its_preset(experiment):
     assert cfg.models.source_model == "BioMistral/BioMistral-7B"
 
 
+@pytest.mark.parametrize("option", ["mixed_t020", "mixed_t040", "mixed_t060"])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_an_alignment_that_brings_a_threshold_has_it_under_every_preset(preset, option):
+    assert config(f"preset={preset}", f"alignment={option}").alignment.similarity_threshold == int(option[-2:]) / 100
+
+
+def test_the_alignments_experiment_has_a_row_for_every_option_and_tells_all_apart():
+    params = OmegaConf.load(CONF / "experiment" / "alignments.yaml").hydra.sweeper.params
+    options = params.alignment.split(",")
+    assert sorted(options) == sorted(path.stem for path in (CONF / "alignment").glob("*.yaml"))
+    cfgs = [config("experiment=alignments", f"alignment={option}") for option in options]
+    assert len({str(identity.labels(cfg, [])) for cfg in cfgs}) == len(options)
+
+
 CHANGES = sorted({path.stem for path in (CONF / "change").glob("*.yaml")} - {"none", "paper", "optimal"})
 
 
@@ -246,6 +260,8 @@ def test_every_choice_on_the_command_line_takes_effect_under_every_preset(base):
     for number in range(max(len(list((CONF / group).glob("*.yaml"))) for group in SWITCHABLE)):
         chosen = {group: option_numbered(group, number) for group in SWITCHABLE}  # one option of every group at once
         cfg = config(base, *(f"{group}={option}" for group, option in chosen.items()))
+        if "similarity_threshold:" in (CONF / "alignment" / f"{chosen['alignment']}.yaml").read_text():
+            chosen.pop("threshold")  # an alignment that brings its own keeps it: two choices of one key
         for group, option in chosen.items():
             assert_written(cfg, group, option)
 

@@ -23,6 +23,8 @@ TABLE_SETTINGS = (
     "embedding.backend",
     "alignment.method",
     "alignment.pivot_count",
+    "alignment.subtoken_weights",
+    "alignment.top_k",
     "alignment.similarity_threshold",
     "alignment.boundary_share",
     "alignment.frequency_shift",
@@ -40,6 +42,12 @@ TABLE_SETTINGS = (
     "vocab.master_weights",
     "seed",
 )
+# Settings that only these methods read: of others they are no label.
+METHODS_THAT_READ = {
+    "alignment.pivot_count": ("tokalign_code", "tokalign_paper"),
+    "alignment.subtoken_weights": ("subtoken", "mixed"),
+    "alignment.top_k": ("procrustes", "mixed", "omp"),
+}
 UNLABELLED_OVERRIDES = (
     "hydra",
     "logger",
@@ -84,8 +92,10 @@ def _resolved(nodes: DictConfig) -> dict[Any, Any]:
 
 
 def labels(cfg: DictConfig, overrides: list[str]) -> dict[str, Any]:
-    """The preset and the value of every setting of the table, and of every other key that the command line set."""
-    keys = ["preset", *TABLE_SETTINGS]
+    """The preset and the value of every setting of the table that the job reads, and of every other key that the
+    command line set."""
+    method = cfg.alignment.method
+    keys = ["preset", *(key for key in TABLE_SETTINGS if method in METHODS_THAT_READ.get(key, (method,)))]
     for override in overrides:
         key = override.lstrip("+~").split("=", 1)[0].split("@")[0]
         if key.split(".")[0] in UNLABELLED_OVERRIDES or key in keys or "/" in key:
