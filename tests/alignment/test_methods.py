@@ -4,6 +4,7 @@ import pytest
 from revocab.alignment import Settings, align, methods, needs_vectors
 from revocab.artifacts import Origin
 from revocab.errors import ConfigError, DataError, ModelError
+from revocab.identity import METHODS_THAT_READ
 
 SOURCE = [b"", b"", b" the", b" cat", b"s", b" dog", b"\xe2", b"\x82"]
 TARGET = [b"", b"", b" the", b" cats", b" dogs", "\u20ac".encode(), b"", b" cat"]
@@ -219,3 +220,17 @@ def test_a_space_and_single_bytes_say_nothing_but_spaces_tell_of_spaces(make_pro
     alignment = align(problem, Settings(method="subtoken"))
     assert alignment.origin.tolist() == [Origin.UNSEEN, Origin.SUBTOKENS, Origin.SUBTOKENS, Origin.EXACT]
     assert alignment.weights[1].toarray()[0].tolist() == [1.0, 0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("setting", "usual", "other"),
+    [("pivot_count", 20, 1), ("subtoken_weights", "uniform", "length"), ("top_k", 4, 1)],
+)
+@pytest.mark.parametrize("method", methods())
+def test_a_setting_is_a_label_of_the_methods_that_it_changes(words, rotated_problem, method, setting, usual, other):
+    """What no job of a method is labelled by must not change what it does."""
+    changed = False
+    for problem in (words, rotated_problem):
+        first, second = (align(problem, Settings(method=method, **{setting: value})) for value in (usual, other))
+        changed |= bool((dense(first) != dense(second)).any())
+    assert changed == (method in METHODS_THAT_READ[f"alignment.{setting}"])
