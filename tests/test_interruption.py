@@ -52,6 +52,7 @@ MOMENTS = {  # in which step of which stage a first run of the sweep is stopped
     "an artifact is made": "os.rename */vectors/* 1",
     "stage 1 of the first job": f"{LOGGED} 5",
     "before its first checkpoint": f"{LOGGED} 2",
+    "between the stages": "os.rename */stage2/.stage.json.*.tmp 1",
     "stage 2 of the first job": f"{LOGGED} 17",
     "stage 1 of the second job": f"{LOGGED} 29",
     "a checkpoint is written": f"{CHECKPOINT} 8",

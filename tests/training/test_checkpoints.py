@@ -236,6 +236,33 @@ def test_checkpoint_holds_only_what_is_trained(make_model, corpus, settings, cpu
     assert checkpoint["StageData"] == {"steps": 2}
 
 
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_checkpoints_of_every_kind_hold_the_trained_parameters_alone(
+    kind, tied, make_model, corpus, settings, cpu, stop_at, tmp_path
+):
+    stop_at(3)
+    with pytest.raises(StoppedError):
+        run(tmp_path, make_model(tied=tied, layers=3), corpus, settings(kind=kind, checkpoint_every=2), cpu)
+    checkpoint = torch.load(tmp_path / "stage1" / "last.ckpt", weights_only=True)
+    plain = [name for name, _ in make_model(tied=tied, layers=3).named_parameters()]
+    adapters = {
+        f"base_model.model.{name.removesuffix('weight')}lora_{letter}.default.weight"
+        for name in plain if "proj" in name for letter in "AB"
+    }  # fmt: skip
+    tables = {name for name in plain if "embed" in name or "lm_head" in name}
+    expected = {
+        "tables": tables,
+        "full": set(plain),
+        "first_last": {name for name in plain if ".layers.1." not in name and name != "model.norm.weight"},
+        "lora": adapters,
+        "lora_tables": adapters | {f"base_model.model.{name}" for name in tables},
+    }[kind]
+    assert set(checkpoint["state_dict"]) == {f"model.{name}" for name in expected}
+    assert len(checkpoint["optimizer_states"][0]["state"]) == len(expected)
+    assert checkpoint["StageData"] == {"steps": 2}
+
+
 def test_adapters_of_another_rank_begin_anew(make_model, corpus, settings, cpu, stop_at, tmp_path):
     lora = LoraSettings(r=2, alpha=4, dropout=0.0, target_modules=("q_proj",))
     stop_at(3)
@@ -410,7 +437,7 @@ def losses(monkeypatch):
 
     def arm(function):
         monkeypatch.setattr(
-            StageMetrics, "_line", lambda self, step, loss, *others: original(self, step, function(step), *others)
+            StageMetrics, "_line", lambda self, done, loss, norm: original(self, done, function(done.step), norm)
         )
 
     return arm

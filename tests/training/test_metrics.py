@@ -7,8 +7,9 @@ import time
 import pytest
 from pytorch_lightning.loggers import Logger
 
+from revocab.errors import TrainingError
 from revocab.training import train_stage
-from revocab.training.metrics import drop_lines
+from revocab.training.metrics import LAG, StageMetrics, drop_lines
 
 
 class Recorder(Logger):
@@ -109,3 +110,44 @@ def test_the_share_of_waiting_for_data_is_measured(make_model, corpus, settings,
     _, waiting = train_stage(make_model(), corpus, chosen, cpu, folder=None, metrics_path=None)
     assert 0.24 <= waiting.data_share * waiting.seconds < waiting.seconds
     assert 0 < usual.data_share < waiting.data_share < 1
+
+
+@pytest.mark.parametrize("log_every", [1, 4])
+def test_lines_that_follow_one_step_later_are_the_same(
+    log_every, make_model, corpus, settings, cpu, tmp_path, monkeypatch
+):
+    """As on a GPU, where a line is written when the device has been given the next step."""
+    chosen = settings(steps=9, log_every=log_every, checkpoint_every=4)
+
+    def lines(name):
+        folder = tmp_path / name
+        train_stage(make_model(), corpus, chosen, cpu, folder=folder / "s", metrics_path=folder / "metrics.jsonl")
+        found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert all(found[n]["seconds"] <= found[n + 1]["seconds"] for n in range(len(found) - 1))
+        return [{key: value for key, value in line.items() if key != "seconds"} for line in found]
+
+    written = []
+    original = StageMetrics.on_train_batch_end
+
+    def count(self, trainer, *others):
+        original(self, trainer, *others)
+        written.append((trainer.global_step, [line["step"] for line in self.lines]))
+
+    at_once = lines("at once")
+    monkeypatch.setitem(LAG, "cpu", 1)
+    monkeypatch.setattr(StageMetrics, "on_train_batch_end", count)
+    assert lines("later") == at_once
+    if log_every == 1:
+        assert written[:4] == [(1, []), (2, [1]), (3, [1, 2]), (4, [1, 2, 3])]
+        assert written[-1] == (9, list(range(1, 9)))
+
+
+def test_a_loss_that_is_not_finite_is_found_one_step_later_with_its_own_step(
+    make_model, corpus, settings, cpu, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(LAG, "cpu", 1)
+    model = make_model()
+    chosen = settings(steps=9, learning_rate=1e30, gradient_clip=0.0, checkpoint_every=3)
+    with pytest.raises(TrainingError, match=r"in step 2 of 9"):
+        train_stage(model, corpus, chosen, cpu, folder=tmp_path / "s", metrics_path=None)
+    assert not list((tmp_path / "s").glob("*.ckpt"))

@@ -9,6 +9,7 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ from revocab.training.settings import StageSettings
 from revocab.training.waiting import DataClock
 
 log = logging.getLogger(__name__)
+LAG = {"cuda": 1}  # steps by which reading values follows the device: it then has the next step to work at meanwhile
 MOST_SKIPPED = 10  # steps in a row: what is skipped that often does not come back
 
 
@@ -34,11 +36,30 @@ class StepLogger(Protocol):
     def log_metrics(self, metrics: dict[str, float], step: int) -> None: ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class FinishedStep:
+    """What a step came to, maybe still on its way from the device."""
+
+    step: int
+    values: torch.Tensor  # loss and gradient norm, in main memory
+    arrived: torch.cuda.Event | None  # None: they are there
+    learning_rate: float
+    seconds: float
+
+    def read(self) -> tuple[float, float]:
+        """Wait for the values, if need be, but for nothing that the device was given later."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        loss, norm = self.values.tolist()
+        return loss, norm
+
+
 class StageMetrics(pl.Callback):
     """Collects loss, gradient norm and learning rate of every step; writes them at the logged ones.
 
-    Logged are the first, the last and every `log_every`-th step. Values stay on the device until then, so that steps
-    in between need not wait for it. The logged lines are part of the checkpoint: a resumed stage has its whole history.
+    Logged are the first, the last and every `log_every`-th step. No step waits for its values: those of a GPU are read
+    when it has been given the next step, so the line of a step is written one step later. The logged lines are part of
+    the checkpoint: a resumed stage has its whole history.
 
     Args:
         path: metrics.jsonl; lines of steps behind the checkpoint that a stage resumes from are dropped. None: no file.
@@ -53,7 +74,8 @@ class StageMetrics(pl.Callback):
         self.data_clock = DataClock()
         self.skipped, self._skipped_in_a_row = 0, 0  # steps that were left out, for they were not finite
         self._losses: list[torch.Tensor] = []  # of the micro-batches of the running step
-        self._pending: list[tuple[torch.Tensor, torch.Tensor, float]] = []  # loss, gradient norm, lr of finished steps
+        self._pending: list[FinishedStep] = []
+        self._lag = 0
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -96,6 +118,7 @@ class StageMetrics(pl.Callback):
         self._bar = progress.bar(settings.name, total=settings.steps, unit="step")
         self._bar.disable |= not trainer.is_global_zero
         self._bar.update(done)
+        self._lag = LAG.get(trainer.strategy.root_device.type, 0)
         self._started = time.perf_counter()
 
     def on_train_batch_end(
@@ -107,34 +130,49 @@ class StageMetrics(pl.Callback):
         if len(self._losses) < trainer.accumulate_grad_batches:
             return
         assert pl_module.gradient_norm is not None
-        mean = torch.stack(self._losses).mean()
+        values = torch.stack([torch.stack(self._losses).mean(), pl_module.gradient_norm.detach().to(self._losses[0])])
         self._losses = []
-        self._pending.append((mean, pl_module.gradient_norm.detach(), pl_module.learning_rate))
+        self._pending.append(self._finished(values, trainer, pl_module.learning_rate))
         self._bar.update(1)
         if self._is_logged(trainer.global_step):
-            self.flush(trainer)
+            self.flush(trainer, but_last=self._lag)
 
-    def flush(self, trainer: pl.Trainer) -> None:
-        """Fetch what is pending from the device, check it, and write the logged steps.
+    def _finished(self, values: torch.Tensor, trainer: pl.Trainer, learning_rate: float) -> FinishedStep:
+        """Send loss and norm on their way to main memory, the mean of all processes."""
+        if trainer.world_size > 1:
+            values = trainer.strategy.reduce(values, reduce_op="mean")
+        arrived = None
+        if values.is_cuda:
+            values = torch.empty_like(values, device="cpu", pin_memory=True).copy_(values, non_blocking=True)
+            arrived = torch.cuda.Event()
+            arrived.record()
+        return FinishedStep(
+            step=trainer.global_step,
+            values=values,
+            arrived=arrived,
+            learning_rate=learning_rate,
+            seconds=self.seconds,
+        )
+
+    def flush(self, trainer: pl.Trainer, *, but_last: int = 0) -> None:
+        """Read what is pending, check it, and write the logged steps.
+
+        Args:
+            but_last: steps that stay pending.
 
         Raises:
             TrainingError: a loss or gradient norm that is not finite; where such steps are skipped, too many in a row.
         """
-        if not self._pending:
-            return
-        values = torch.stack([torch.stack([loss, norm.to(loss)]) for loss, norm, _ in self._pending])
-        if trainer.world_size > 1:
-            values = trainer.strategy.reduce(values, reduce_op="mean")
-        rates = [rate for _, _, rate in self._pending]
-        first = trainer.global_step - len(rates) + 1
-        self._pending = []
-        for step, (loss, norm), rate in zip(range(first, first + len(rates)), values.tolist(), rates, strict=True):
+        ready = self._pending[: len(self._pending) - but_last]
+        self._pending = self._pending[len(ready) :]
+        for finished in ready:
+            loss, norm = finished.read()
             finite = math.isfinite(loss) and math.isfinite(norm)
             self._skipped_in_a_row = 0 if finite else self._skipped_in_a_row + 1
             if not finite:
-                self._stop_or_skip(step, loss, norm, rate)
-            if self._is_logged(step) or not finite:
-                self._write(self._line(step, loss, norm, rate), trainer)
+                self._stop_or_skip(finished.step, loss, norm, finished.learning_rate)
+            if self._is_logged(finished.step) or not finite:
+                self._write(self._line(finished, loss, norm), trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.flush(trainer)
@@ -181,18 +219,18 @@ class StageMetrics(pl.Callback):
     def _is_logged(self, step: int) -> bool:
         return step in (1, self.settings.steps) or step % self.settings.log_every == 0
 
-    def _line(self, step: int, loss: float, norm: float, rate: float) -> dict[str, Any]:
+    def _line(self, finished: FinishedStep, loss: float, norm: float) -> dict[str, Any]:
         settings = self.settings
-        tokens = step * settings.sequences_per_step * settings.max_seq_length
+        tokens = finished.step * settings.sequences_per_step * settings.max_seq_length
         skipped = {} if math.isfinite(loss) and math.isfinite(norm) else {"skipped": True}
         return {
             "stage": settings.name,
-            "step": step,
+            "step": finished.step,
             "loss": loss if math.isfinite(loss) else None,
-            "lr": rate,
+            "lr": finished.learning_rate,
             "grad_norm": norm if math.isfinite(norm) else None,
             "tokens": tokens,
-            "seconds": round(self.seconds, 3),
+            "seconds": round(finished.seconds, 3),
             **skipped,
         }
 
