@@ -57,7 +57,10 @@ class JobFolder:
                 log.warning("%s: %s runs this job, waiting until it ends", self.path, who)
                 lock.acquire()
         try:
-            for left in self.path.glob(".*.tmp"):  # by a process that was killed while it wrote
+            for left in (
+                *self.path.glob(".*.tmp"),
+                *self.path.glob("checkpoints/.*.tmp"),
+            ):  # by a process that was killed while it wrote
                 left.unlink(missing_ok=True)
             yield
         finally:

@@ -63,7 +63,7 @@ class StageFolder:
         """Make the folder this stage's own; a damaged checkpoint is removed, with a warning."""
         if self.path is None:
             return
-        for left in (self.path / HALF, *self.path.glob(f"{tempfile.gettempprefix()}*")):
+        for left in (*self.path.glob(".*.tmp"), *self.path.glob(f"{tempfile.gettempprefix()}*")):
             left.unlink(missing_ok=True)  # of a process that was killed while it wrote
         stored = _read(self.path / "stage.json")
         if stored.get("digest") == self.digest:
