@@ -1,6 +1,7 @@
 """Data sets of the Hub, read over HTTP from a server of files: what is asked for, what survives, what is said."""
 
 import gzip
+import hashlib
 import importlib.util
 import json
 import os
@@ -31,6 +32,22 @@ from pathlib import Path
 from revocab.corpus import build_corpus
 build_corpus(Path(sys.argv[2]), [sys.argv[1]], text_field=None, size_gb=None, byte_budget=9000, deduplicate=True,
              hash_name="sha256", min_line_length=0, heldout_fraction=0.0)
+"""
+
+PUBMED = "uiyunkim-hub/pubmed-abstract"
+ADAPT = """
+import json, sys
+from hydra import compose, initialize_config_dir
+from revocab import identity, schema
+from revocab.cli import CONF, to_typed
+from revocab.upstream import Upstream
+schema.register()
+identity.register()
+with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+    text = Upstream(to_typed(compose("config", overrides=sys.argv[1:]))).text
+corpus = text.corpus
+parts = {name: [part[i] for i in range(len(part))] for name, part in vars(corpus).items() if name != "counts"}
+print(json.dumps({**parts, "counts": corpus.counts, "scored": text.datasets}))
 """
 
 
@@ -109,6 +126,35 @@ def test_a_budget_leaves_files_alone_and_the_manifest_says_what_was_read(hub, tm
     assert source["revision"] == fake_hub.REVISION
     assert source["licence"] == "cc-by-4.0"
     assert source["counts"]["kept"] == source["counts"]["read"] - 1 > 700
+
+
+def test_of_the_corpus_that_is_also_the_evaluation_set_nothing_scored_is_trained_on(hub, tmp_path):
+    """`corpus=pubmed_5gb` with the data set that it is read from: zero overlap, of documents and of 13 words."""
+    abstracts = [
+        "Background: " + " ".join(f"finding {number}.{place} was seen in patients" for place in range(6))
+        for number in range(400)
+    ]
+    corrected = [f"Corrected. {text}" for text in abstracts[::4]]
+    folder = hub.root / PUBMED
+    folder.mkdir(parents=True)
+    (folder / "README.md").write_text("# Abstracts\n")
+    table = pyarrow.table({"title": ["A title"] * 500, "abstract": abstracts + corrected})
+    pyarrow.parquet.write_table(table, folder / "train.parquet")
+    words = ["corpus=pubmed_5gb", f"evaluation.datasets=[{PUBMED}:train]", "evaluation.max_samples=100"]
+    places = [f"paths.cache_dir={tmp_path / 'cache'}", f"paths.output_dir={tmp_path}", "evaluation.max_characters=null"]
+    done = run(ADAPT, hub, tmp_path / "home", *words, *places)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    scored, train = set(found["scored"]["pubmed-abstract-train"]), found["train"]
+    smallest = sorted(abstracts + corrected, key=lambda text: hashlib.sha256(text.encode()).digest())[:100]
+    assert scored == set(smallest)
+    assert not scored & {*train, *found["heldout"]}
+    bare = {text.removeprefix("Corrected. ") for text in [*smallest, *found["heldout"]]}
+    assert not bare & {text.removeprefix("Corrected. ") for text in train}
+    counts = found["counts"]
+    assert counts["excluded"] == 100
+    assert counts["contaminated"] > 20
+    assert counts["read"] == 500 == counts["kept"] + counts["excluded"] + counts["contaminated"]
 
 
 @pytest.mark.parametrize(

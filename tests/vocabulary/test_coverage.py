@@ -39,15 +39,19 @@ def test_sentences_with_and_without_a_term_are_all_sentences():
 def test_coverage_and_compression_are_what_the_tokenizer_gives(tokenizer):
     terms = ["the", "myocardial infarction", "protein"]
     counted = {term: len(tokenizer(f"x {term}")["input_ids"]) - len(tokenizer("x")["input_ids"]) for term in terms}
-    row = term_compression(tokenizer, terms, ["the protein"], ["a town", "in the rain"])
+    row = term_compression(tokenizer, terms, ["the protein"], ["a town", "in thé rain"])
     assert row["single_token"] == sum(count == 1 for count in counted.values()) >= 1
     assert row["coverage"] == row["single_token"] / 3 < 1
     assert row["tokens_per_term"] == pytest.approx(sum(counted.values()) / 3)
-    tokens = [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in ("a town", "in the rain")]
-    assert row["bytes_per_token_without"] == pytest.approx(17 / sum(tokens))
+    tokens = [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in ("a town", "in thé rain")]
+    assert row["bytes_per_token_without"] == pytest.approx(18 / sum(tokens))
+    assert row["characters_per_token_without"] == pytest.approx(17 / sum(tokens))
+    assert row["tokens_per_word_without"] == pytest.approx(sum(tokens) / 5)
     assert (row["sentences_with"], row["sentences_without"]) == (1, 2)
 
 
 def test_without_terms_and_text_there_is_nothing_to_divide_by(tokenizer):
     row = term_compression(tokenizer, [], [], [])
-    assert row["coverage"] is row["tokens_per_term"] is row["bytes_per_token_with"] is None
+    assert (
+        row["coverage"] is row["tokens_per_term"] is row["bytes_per_token_with"] is row["tokens_per_word_with"] is None
+    )

@@ -38,11 +38,12 @@ def split_by_terms(texts: Iterable[str], terms: Iterable[str]) -> tuple[list[str
 def term_compression(
     tokenizer: "PreTrainedTokenizerBase", terms: Sequence[str], with_term: Sequence[str], without: Sequence[str]
 ) -> dict[str, float | int | None]:
-    """Share of the terms that are one token, and bytes per token of sentences with and without a term.
+    """Share of the terms that are one token, and how sentences with and without a term are cut.
 
     Returns:
-        terms, single_token (how many), coverage (their share), tokens_per_term, bytes_per_token_with,
-        bytes_per_token_without, sentences_with, sentences_without; null where there is nothing to divide by.
+        terms, single_token (how many), coverage (their share), tokens_per_term; then once with `_with` and once with
+        `_without` behind it bytes_per_token, characters_per_token, tokens_per_word (of what white space separates) and
+        sentences. Null where there is nothing to divide by.
     """
     pieces = count_pieces(terms, tokenizer) if terms else []
     single = sum(count == 1 for count in pieces)
@@ -51,13 +52,17 @@ def term_compression(
         "single_token": single,
         "coverage": single / len(terms) if terms else None,
         "tokens_per_term": sum(pieces) / len(terms) if terms else None,
-        "bytes_per_token_with": _bytes_per_token(tokenizer, with_term),
-        "bytes_per_token_without": _bytes_per_token(tokenizer, without),
-        "sentences_with": len(with_term),
-        "sentences_without": len(without),
+        **{f"{name}_with": value for name, value in _rates(tokenizer, with_term).items()},
+        **{f"{name}_without": value for name, value in _rates(tokenizer, without).items()},
     }
 
 
-def _bytes_per_token(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> float | None:
-    tokens = sum(map(len, encode_texts(tokenizer, texts)))
-    return sum(len(text.encode()) for text in texts) / tokens if tokens else None
+def _rates(tokenizer: "PreTrainedTokenizerBase", sentences: Sequence[str]) -> dict[str, float | int | None]:
+    tokens = sum(map(len, encode_texts(tokenizer, sentences)))
+    words = sum(len(sentence.split()) for sentence in sentences)
+    return {
+        "bytes_per_token": sum(len(sentence.encode()) for sentence in sentences) / tokens if tokens else None,
+        "characters_per_token": sum(map(len, sentences)) / tokens if tokens else None,
+        "tokens_per_word": tokens / words if words else None,
+        "sentences": len(sentences),
+    }
