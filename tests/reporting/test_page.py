@@ -132,8 +132,9 @@ def test_a_browser_sorts_the_table_and_has_nothing_to_complain(sweep, tmp_path):
     assert "CONSOLE" not in console
 
 
-ANSWERS = """[...document.querySelectorAll("#comparison tbody tr:last-child td")].map((cell) => cell.textContent)"""
-GROUPS = """[...document.querySelectorAll("#comparison th.span")].map((cell) => cell.textContent)"""
+ANSWERS = """[...document.querySelectorAll("#table-answers tbody tr:last-child td")].map((cell) => cell.textContent)"""
+HEADINGS = """[...document.querySelectorAll("#table-answers h3")].map((cell) => cell.textContent)"""
+CELLS = """[...document.querySelectorAll("#comparison tbody tr:last-child td")].map((cell) => cell.textContent)"""
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium browser")
@@ -141,12 +142,11 @@ def test_a_browser_shows_answers_with_their_intervals(tmp_path, make_job):
     for name, quality in (("a", 1.0), ("b", 0.9)):
         make_job(tmp_path / "sweep" / name, tasks=("arc_easy", "medqa"), quality=quality)
     report = write_sweep(tmp_path / "sweep").report
-    (cells, groups), console = browse(report, f"[{ANSWERS}, {GROUPS}]", tmp_path)
-    assert "46.0 %39.0 % to 52.0 %" in cells
-    assert "51.0 %44.0 % to 57.0 %" in cells
-    assert "+5.0-2.0 to +8.1" in cells
+    (answers, headings, cells), console = browse(report, f"[{ANSWERS}, {HEADINGS}, {CELLS}]", tmp_path)
+    row = ["b", "46.0 % 39.0 % to 52.0 %", "51.0 % 44.0 % to 57.0 %", "+5.0 -2.0 to +8.1", "200"]
+    assert answers == [*row, *row]
+    assert headings == ["Right answers: medqa", "Right answers: arc_easy (general)"]
     assert "-0.2080-0.3000 to +0.0100" in cells
-    assert groups[1:4] == ["BPB · final − source", "right answers · medqa", "right answers · arc_easy (general)"]
     assert "CONSOLE" not in console
 
 

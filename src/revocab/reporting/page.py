@@ -94,7 +94,8 @@ def _job_data(
 def _answer_data(job: Job, task: str) -> dict[str, Any]:
     """Shares of right answers by stage, and differences to the source model, each with the ends of its interval."""
     shares = {stage: job.accuracy(task, stage) for stage in ANSWERED}
-    return shares | {"difference": {stage: job.accuracy_difference(task, stage) for stage in COMPARED}}
+    differences = {stage: job.accuracy_difference(task, stage) for stage in COMPARED}
+    return {**shares, "difference": differences, "questions": job.questions(task)}
 
 
 def _seed_data(jobs: Sequence[Job], settings: Sequence[str], datasets: Sequence[str]) -> list[dict[str, Any]]:

@@ -27,13 +27,6 @@ function addInterval(name, group, triple, text, title) {
 for (const dataset of DATA.datasets)
   if (JOBS.some((job) => job.bpb_difference[dataset]))
     addInterval(DATA.titles[dataset], "BPB · final − source", (job) => job.bpb_difference[dataset], (value) => signedBy(value, 4), "below zero: better than the source model");
-const points = (value) => (has(value) ? signedBy(100 * value, 1) : NONE);
-for (const task of DATA.tasks) {
-  for (const stage of DATA.answered)
-    addInterval(stage.name, `right answers · ${DATA.titles[task]}`, (job) => job.answers[task]?.[stage.key], (value) => percent(value));
-  for (const stage of DATA.answered.filter((stage) => stage.key !== "source"))
-    addInterval(`${stage.name} − source`, `right answers · ${DATA.titles[task]}`, (job) => job.answers[task]?.difference[stage.key], points, "points of percent, above zero: better than the source model");
-}
 addColumn({ name: "coverage", value: (job) => job.coverage, text: (value) => percent(value) });
 for (const dataset of DATA.datasets)
   for (const side of ["source", "target"])
@@ -106,6 +99,22 @@ function drawTable() {
   panel("table-body").append(
     el("div", { class: "scroll" }, el("table", { id: "comparison" }, el("thead", {}, top, el("tr", {}, ...heads)), body)));
 }
+const points = (value) => (has(value) ? signedBy(100 * value, 1) : NONE);
+function withInterval(triple, text) {
+  return triple ? el("span", {}, text(triple[0]), el("small", {}, ` ${text(triple[1])} to ${text(triple[2])}`)) : NONE;
+}
+// Right answers have tables of their own, one for each task: beside the scores they would stand out of sight.
+function drawAnswers() {
+  for (const task of DATA.tasks) {
+    const shares = DATA.answered.map((stage) => ({ name: stage.name, number: true, cell: (job) => withInterval(job.answers[task]?.[stage.key], (value) => percent(value)) }));
+    const differences = DATA.answered.filter((stage) => stage.key !== "source").map((stage) => ({
+      name: `${stage.name} − source, points`, number: true, cell: (job) => withInterval(job.answers[task]?.difference[stage.key], points) }));
+    const columns = [
+      { name: "job", cell: (job) => el("span", { class: "item" }, swatch(JOBS.indexOf(job)), job.label) }, ...shares, ...differences,
+      { name: "questions", number: true, cell: (job) => grouped(job.answers[task]?.questions) }];
+    panel("table-answers").append(el("h3", {}, `Right answers: ${DATA.titles[task]}`), simpleTable(null, columns, JOBS));
+  }
+}
 function drawSeeds() {
   if (!DATA.seeds.length) return;
   const settings = DATA.settings.filter((setting) => setting.key !== "seed");
@@ -135,4 +144,4 @@ function drawFacts() {
   panel("reference").textContent = DATA.datasets.length ? `the first scored job (${REFERENCE.label})` : "the first job";
   panel("facts").textContent = `${JOBS.length} jobs: ${counted} · ${duration(total)} in all · made ${DATA.made}`;
 }
-drawFacts(); drawTable(); drawSeeds(); drawTroubles();
+drawFacts(); drawTable(); drawAnswers(); drawSeeds(); drawTroubles();
