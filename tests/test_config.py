@@ -222,6 +222,7 @@ def test_a_preset_differs_between_scales_only_in_steps_factor_accumulation_and_l
     assert differing <= {
         "scale.name", "scale.step_factor", "scale.keep_offset_share", "vocab.gradient_accumulation",
         "vocab.max_seq_length", "trainer.checkpoint_every_steps",
+        "evaluation.every_steps", "evaluation.curve_samples",  # what is looked at on the way
     }  # fmt: skip
 
 

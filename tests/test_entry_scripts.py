@@ -603,3 +603,35 @@ def test_glove_is_a_choice_like_any_other(command, tmp_path):
     glove = ["embedding=glove", "embedding.dim=8", "embedding.glove.iterations=2", "embedding.glove.window=3"]
     assert command("align", "alignment=tokalign_paper", *glove, "paths.output_dir=glove")[0] == 0
     assert read(tmp_path / "glove" / "alignment_report.json")["heldout"]["pairs"] > 0
+
+
+def test_a_job_leaves_curves_kinds_and_sentences(command, tmp_path):
+    """Scored on the way after every second of four steps, in both stages and in the baseline."""
+    words = ["scale.step_factor=0.0016", "evaluation.every_steps=2", "evaluation.curve_samples=2"]
+    code, _, err = command("train", "baseline=source_cpt", *words)
+    assert code == 0, err
+    (folder,) = jobs(tmp_path / "outputs" / "train")
+    summary = read(folder / "summary.json")
+    curves = summary["learning_curves"]["heldout"]
+    assert curves["documents"] == 2
+    assert [(point["stage"], point["step"]) for point in curves["adapted"]] == [
+        ("init", 0), ("stage1", 2), ("stage1", 4), ("stage2", 2), ("stage2", 4),
+    ]  # fmt: skip
+    for name in ("adapted", "source_cpt"):
+        for key in ("bytes", "seconds"):
+            values = [point[key] for point in curves[name]]
+            assert values == sorted(set(values)), (name, key)
+    steps = summary["baseline"]["steps"]
+    assert [point["step"] for point in curves["source_cpt"]] == [*range(0, steps, 2), steps]
+    assert curves["source_cpt"][-1]["bytes"] == pytest.approx(curves["adapted"][-1]["bytes"], rel=0.1)
+    assert "on_the_way" not in {**summary["stage1"], **summary["baseline"]}
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    on_the_way = [(line["stage"], line["step"], line["bpb"]["heldout"]) for line in lines if "bpb" in line]
+    assert on_the_way == [tuple(curves["adapted"][place][key] for key in ("stage", "step", "bpb")) for place in (1, 3)]
+    kinds = summary["kinds"]["heldout"]
+    assert sum(kind["documents"] for kind in kinds.values()) == 3  # evaluation.max_samples
+    sentences = read(folder / "segments.json")
+    assert [each["text"] for each in sentences["source"]] == [each["text"] for each in sentences["adapted"]]
+    for each in [*sentences["source"], *sentences["adapted"]]:
+        assert sum(token["bytes"] for token in each["tokens"]) == len(each["text"].encode())
+        assert all(token["bits"] >= 0 for token in each["tokens"])

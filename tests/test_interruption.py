@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 SMALL = [  # twelve steps a stage and a checkpoint after every second one, a few short documents
     "scale.step_factor=0.0048", "vocab.probe_steps=1", "vocab.max_seq_length=32", "vocab.gradient_accumulation=1",
     "vocab.batch_size=2", "trainer.checkpoint_every_steps=2", "evaluation.max_samples=3",
+    "evaluation.every_steps=5", "evaluation.curve_samples=2",
     "evaluation.max_characters=120", "corpus.byte_budget=400000", "corpus.heldout_fraction=0.1", "vocab.bf16=false",
 ]  # fmt: skip
 RATES = "vocab.lr_stage1=2e-5,6.4e-4"
@@ -127,6 +128,12 @@ def logged(job):
     return [json.loads(line) for line in (job / "metrics.jsonl").read_text().splitlines()]
 
 
+def points(job):
+    """The learning curve without its seconds, which no two runs share."""
+    curve = read(job / "summary.json")["learning_curves"]["heldout"]
+    return [{key: point[key] for key in ("stage", "step", "bytes", "bpb")} for point in curve["adapted"]]
+
+
 def assert_equal_sweeps(root, whole):
     """All jobs completed, each step logged once, numbers and table as in the sweep that nothing happened to."""
     assert jobs(root).keys() == jobs(whole).keys() == {"2e-05", "0.00064"}
@@ -134,8 +141,9 @@ def assert_equal_sweeps(root, whole):
         reference = jobs(whole)[rate]
         assert read(job / "status.json")["state"] == "completed"
         assert [(line["stage"], line["step"]) for line in logged(job)] == STEPS
-        for name in ("loss", "lr", "grad_norm"):
-            assert [line[name] for line in logged(job)] == [line[name] for line in logged(reference)]
+        for name in ("loss", "lr", "grad_norm", "bpb", "bytes"):
+            assert [line.get(name) for line in logged(job)] == [line.get(name) for line in logged(reference)]
+        assert points(job) == points(reference)
         assert read(job / "summary.json")["bpb"] == read(reference / "summary.json")["bpb"]
         assert not list(job.rglob("*.tmp")), "half a file was left"
     tables = [next(folder.glob("multirun/*/table.csv")).read_text().splitlines() for folder in (root, whole)]

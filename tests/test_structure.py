@@ -12,7 +12,7 @@ FLOORS = [  # lowest first: a module may import from its own package and from th
     {"runtime"},
     {"corpus", "vocabulary", "vectors", "alignment", "initialisation", "training", "evaluation", "reporting"},
     {"schema", "shards"},
-    {"identity", "upstream", "stages"},
+    {"identity", "upstream", "stages", "learning", "kinds"},
     {"adaptation", "comparison"},
     {"pipeline"},
     {"cli"},

@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_dir
 
 from revocab import identity, schema
 from revocab.cli import to_typed
+from revocab.errors import ConfigError
 from revocab.upstream import Upstream
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -89,3 +90,26 @@ def test_questions_are_kept_out_of_the_corpus_with_the_documents_that_quote_them
     (removed,) = map(json.loads, (made.text.folder / "removed.jsonl").read_text().splitlines())
     assert (removed["reason"], removed["dataset"]) == ("contaminated", "exam")
     assert len(everything(upstream().text.corpus)) == len(DOCUMENTS) + 1
+
+
+def write_kinds(path, texts):
+    rows = [{"text": text, "source": f"s{number % 3}", "area": "liver"} for number, text in enumerate(texts)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def test_held_out_documents_keep_their_kinds(upstream, tmp_path):
+    """Of the corpus's own held-out part, and of a data set."""
+    write_kinds(tmp_path / "text.jsonl", DOCUMENTS)
+    write_kinds(tmp_path / "held.jsonl", DOCUMENTS[:50])
+    kinds = {text: f"s{number % 3}" for number, text in enumerate(DOCUMENTS)}
+    for words in (["corpus.heldout_fraction=0.2"], ["evaluation.datasets=[held.jsonl]", "evaluation.max_samples=20"]):
+        text = upstream(*words).text
+        (name,) = text.datasets
+        assert len(text.datasets[name]) > 15
+        assert text.kinds[name] == [kinds[document] for document in text.heldout[name]]
+    assert set(upstream("evaluation.kind_field=area", "corpus.heldout_fraction=0.2").text.kinds["heldout"]) == {"liver"}
+
+
+def test_a_kind_field_that_no_document_has_is_refused(upstream):
+    with pytest.raises(ConfigError, match=r"evaluation\.kind_field"):
+        _ = upstream("evaluation.kind_field=colour", "corpus.heldout_fraction=0.2").text.kinds

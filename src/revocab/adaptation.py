@@ -14,6 +14,8 @@ from transformers import PreTrainedModel
 from revocab import evaluation, initialisation, reporting, stages, training
 from revocab.artifacts import AnswerScore, StageRecord, TextScore, TokenizedCorpus
 from revocab.errors import ResourceError
+from revocab.kinds import by_kind
+from revocab.learning import learning_curves
 from revocab.runtime.files import write_json, write_text
 from revocab.runtime.hardware import device_name, package_versions
 from revocab.runtime.job import JobFolder
@@ -90,6 +92,11 @@ def prefixed(prefix: str, row: Mapping[str, Any]) -> dict[str, Any]:
     return {f"{prefix}{name}": value for name, value in row.items() if name not in ("n", "chance")}
 
 
+def without_points(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a stage; what was scored on the way stands in the learning curves."""
+    return {key: value for key, value in record.items() if key != "on_the_way"}
+
+
 class Adaptation:
     def __init__(
         self, config: Config, job: JobFolder, labels: dict[str, Any], loggers: Sequence[Any], retries: Retries
@@ -100,6 +107,7 @@ class Adaptation:
         self.answers: dict[str, dict[str, AnswerScore]] = {}  # of the source model, and of what the job ends with
         self.records: dict[str, StageRecord] = {}
         self.baseline: dict[str, Any] = {}  # record of source_cpt, where the config asks for it
+        self.segments: dict[str, list[dict[str, Any]]] = {}  # by source and adapted: the same sentences
         self.resumes: list[dict[str, Any]] = []
         self.batches: dict[str, Any] = {}  # by stage: the micro-batch that was searched for, where the config asks
 
@@ -116,11 +124,13 @@ class Adaptation:
                 self.note(name, scorer.score(model, tokenizer))
             self.scores.setdefault("final", self.scores["stage1"])  # without stage 2
         self.note_answers("final", scorer.answer(model, tokenizer))
+        self.segments["adapted"] = scorer.segments(model, tokenizer)
         self.save(model)
         del model  # the baseline needs its memory
         if self.config.baseline is Baseline.source_cpt:
             self.train_source()
         summary = self.summary(report)
+        write_json(self.job.path / "segments.json", self.segments)
         self.write_cards(summary)
         return summary
 
@@ -140,6 +150,7 @@ class Adaptation:
         tokenizer, origin = self.upstream.tokenizers.source, self.upstream.models.source_origin()
         self.note("source", self.upstream.scorer.scores(origin, tokenizer, lambda: model))
         self.note_answers("source", self.upstream.scorer.answers(origin, tokenizer, lambda: model))
+        self.segments["source"] = self.upstream.scorer.segments(model, tokenizer)
 
     def replace_vocabulary(self, model: PreTrainedModel) -> None:
         """Give the model the tables that the alignment makes, and make sure that they can be trained."""
@@ -187,6 +198,7 @@ class Adaptation:
             "source_cpt": asdict(
                 replace(settings, **training.WITHOUT_CHECKPOINTS, log_every=1)
             ),  # these change no weight
+            "on_the_way": self.on_the_way(),
         }
         tokenizer = upstream.tokenizers.source
         scores, answers, self.baseline = upstream.scorer.scores_and_record(origin, tokenizer, trained)
@@ -229,6 +241,7 @@ class Adaptation:
             settings, self.batches[settings.name] = training.with_best_batch(
                 model, tokens, settings, hardware, path=path
             )
+        tokenizer = self.upstream.tokenizers.source if source else self.upstream.tokenizers.target
         self.announce(settings)
         try:
             model, record = training.train_stage(
@@ -239,6 +252,7 @@ class Adaptation:
                 folder=folder,
                 metrics_path=self.job.path / "metrics.jsonl" if kept else None,
                 loggers=self.loggers if kept else (),
+                heldout=None if probe else self.upstream.scorer.heldout(tokenizer),
             )
         except Exception as error:
             if not is_out_of_memory(error):
@@ -301,7 +315,7 @@ class Adaptation:
                 write_text(self.job.path / name / "README.md", card)
 
     def summary(self, report: Mapping[str, Any]) -> dict[str, Any]:
-        records: dict[str, Any] = {name: record.as_dict() for name, record in self.records.items()}
+        records = {name: without_points(record.as_dict()) for name, record in self.records.items()}
         source, target = self.scores["source"], self.scores["init"]
         return {
             "run_id": self.job.run_id,
@@ -319,16 +333,33 @@ class Adaptation:
                 name: {"source": source[name].bytes_per_token, "target": target[name].bytes_per_token}
                 for name in self.upstream.text.datasets
             },
+            "kinds": self.kinds(),
+            "learning_curves": self.curves(),
             "alignment": {key: value for key, value in report.items() if isinstance(value, int | float)},
             "terms": self.upstream.tokenizers.terms,
             **({"batches": self.batches} if self.batches else {}),
             **records,
-            **({"baseline": self.baseline} if self.baseline else {}),
+            **({"baseline": without_points(self.baseline)} if self.baseline else {}),
             "disk": {name: folder_bytes(self.job.path / name) for name in ("checkpoints", "model", "adapter")},
             "qa": self.qa(),
             "groups": self.upstream.scorer.groups,
             "checks": self.checks(records, report),
         }
+
+    def on_the_way(self) -> list[int | None]:
+        """Steps between scores while a model trains, and the documents of a data set that they are of."""
+        evaluated = self.config.evaluation
+        return [evaluated.every_steps, evaluated.curve_samples if evaluated.every_steps else None]
+
+    def curves(self) -> dict[str, dict[str, Any]]:
+        _, documents = self.on_the_way()
+        ratio = bytes_per_token(self.upstream.tokens.target) if self.records else 0.0
+        return learning_curves(self.scores, self.records, ratio, self.baseline, documents)
+
+    def kinds(self) -> dict[str, dict[str, Any]]:
+        if not self.upstream.text.datasets:
+            return {}
+        return by_kind(self.upstream.text.kinds, self.scores, "final" if "final" in self.scores else "init")
 
     def by_dataset(self, measure: str) -> dict[str, dict[str, float]]:
         return {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -351,6 +351,10 @@ class TextScore:
     bytes: np.ndarray  # (D,) int64 UTF-8 bytes of the document
     tokens: np.ndarray  # (D,) int64 scored tokens
 
+    def of(self, documents: slice | Sequence[int]) -> TextScore:
+        """The score of some of the documents."""
+        return TextScore(**{name: column[documents] for name, column in vars(self).items()})
+
     @property
     def bits_per_byte(self) -> float:
         return float(self.bits.sum() / self.bytes.sum())
@@ -431,6 +435,7 @@ class StageRecord:
     checkpoint_bytes: int = 0  # the most that its checkpoints took on the disk while it ran
     data_share: float = 0.0  # of its seconds, in which the loop waited for the next micro-batch
     kernels: str = "plain"  # or whose fused ones it computed with
+    on_the_way: list[dict[str, Any]] = field(default_factory=list)  # held-out {step, bytes, seconds, bpb by data set}
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -373,10 +373,13 @@ class EvaluationConfig:
     enabled: bool = True
     datasets: list[str] = field(default_factory=list)  # as corpus.inputs; empty: the corpus's held-out part
     text_field: str | None = None  # as corpus.text_field
+    kind_field: str | None = None  # field that tells kinds of documents apart; null: kind, type, journal or source
     general: list[str] = field(default_factory=list)  # names of data sets and tasks that are not of the domain
     max_samples: int = 1000  # documents of each data set, in the order of their hashes
     max_characters: int | None = 1500  # of a document; null: whole documents
     batch_tokens: int = 8192
+    every_steps: int = 0  # train.py: steps between scores on the way, see docs/evaluation.md; 0: none; scale sets it
+    curve_samples: int = 32  # documents of each data set that are scored on the way; scale sets it
     models: list[str] = field(default_factory=list)  # evaluate.py scores them beside models.source_model
     baseline_model: str | None = None  # one more of them
     domain_terms: int = 200  # evaluate.py: terms of each data set, by TF-IDF; 0: none
@@ -392,10 +395,9 @@ class EvaluationConfig:
     harness_samples: int | None = None  # evaluate.py: questions of each, from its beginning; null: all
 
     def check(self) -> None:
-        at_least(
-            self, "evaluation", 1, "max_samples", "max_characters", "batch_tokens", "qa_samples", "harness_samples"
-        )
-        at_least(self, "evaluation", 0, "domain_terms", "speed_bytes")
+        at_least(self, "evaluation", 1, "max_samples", "max_characters", "batch_tokens", "curve_samples")
+        at_least(self, "evaluation", 1, "qa_samples", "harness_samples")
+        at_least(self, "evaluation", 0, "domain_terms", "speed_bytes", "every_steps")
         require(
             bool(self.tasks) or not self.qa,
             "evaluation.tasks",

@@ -12,7 +12,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from revocab.corpus.reading import read_documents, read_rows
+from revocab.corpus.reading import Document, read_documents, read_rows, read_with_kinds
 from revocab.errors import DataError
 
 
@@ -200,3 +200,23 @@ def test_a_damaged_parquet_file_is_one_line(tmp_path, damage):
     with pytest.raises(DataError, match=r"a\.parquet is damaged") as caught:
         list(read_documents([str(path)]))
     assert "\n" not in str(caught.value)
+
+
+def test_kinds_come_from_the_first_field_that_says_one_or_from_the_one_named(tmp_path):
+    rows = [
+        {"text": "a", "journal": "Heart", "source": "PMC"},
+        {"text": "b", "source": 7, "area": "liver"},
+        {"text": "c", "type": ["no", "word"], "source": " "},
+    ]
+    name = write(tmp_path / "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    assert list(read_with_kinds([name])) == [Document("a", "Heart"), Document("b", "7"), Document("c", None)]
+    assert [document.kind for document in read_with_kinds([name], kind_field="area")] == [None, "liver", None]
+    assert list(read_with_kinds([write(tmp_path / "b.txt", b"eins\n\nzwei")])) == [
+        Document("eins", None),
+        Document("zwei", None),
+    ]
+
+
+def test_of_a_parquet_file_kinds_are_read_beside_the_text(tmp_path):
+    path = write_parquet(tmp_path / "a.parquet", abstract=["a", "b"], journal=["X", None], other=[1, 2])
+    assert list(read_with_kinds([path])) == [Document("a", "X"), Document("b", None)]

@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.modeling_outputs import CausalLMOutput
 
 from revocab.errors import ConfigError, DataError, ModelError
-from revocab.evaluation import likelihood, score_text
+from revocab.evaluation import likelihood, score_text, sentences, token_bits
 
 DOCUMENTS = [
     "the liver binds oxygen",
@@ -238,3 +238,22 @@ def test_a_tokenizer_without_a_mark_is_an_error(tokenizer):
 def test_too_short_a_window_is_an_error(tokenizer):
     with pytest.raises(ConfigError, match=r"evaluation\.max_length"):
         score_text(make_model(len(tokenizer)), tokenizer, DOCUMENTS, **settings(max_length=3))
+
+
+@pytest.mark.parametrize("max_length", [8, 128])
+def test_bits_of_tokens_add_up_to_those_of_their_documents(tokenizer, max_length):
+    model = make_model(len(tokenizer), torch.float64)
+    chosen = settings(max_length=max_length)
+    score = score_text(model, tokenizer, DOCUMENTS, **chosen)
+    rows = token_bits(model, tokenizer, DOCUMENTS, **chosen)
+    assert [len(ids) for ids, _ in rows] == [len(bits) for _, bits in rows] == score.tokens.tolist()
+    assert [sum(bits) for _, bits in rows] == pytest.approx(score.bits.tolist(), rel=1e-12)
+    ids, bits = rows[0]
+    assert ids == tokenizer(DOCUMENTS[0], add_special_tokens=False)["input_ids"]
+    first = bits_by_hand(model, [tokenizer.bos_token_id, ids[0]], len(tokenizer))
+    assert bits[0] == pytest.approx(first, rel=1e-10)
+
+
+def test_sentences_are_the_first_of_a_good_length():
+    good = "This one has more than sixty characters, and it ends with a full stop."
+    assert sentences([f"Short. {good} Another.", "x" * 500, "a\n\n" + good, "unused"], 3) == [good, "x" * 240, good]

@@ -169,7 +169,7 @@ PANELS = """(() => {
 @pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium browser")
 def test_a_browser_draws_every_panel(sweep, tmp_path):
     result, console = browse(write_sweep(sweep).report, PANELS, tmp_path)
-    assert result == {"curves": 3, "bars": 2 * 5, "empty": [], "panels": 7, "failed": 2}
+    assert result == {"curves": 3, "bars": 2 * 5, "empty": [], "panels": 10, "failed": 2}
     assert "CONSOLE" not in console
 
 
@@ -183,3 +183,63 @@ def test_a_browser_copes_with_jobs_that_left_next_to_nothing(tmp_path):
     text, console = browse(write_sweep(tmp_path / "sweep").report, script, tmp_path)
     assert "<boom>" in text
     assert "CONSOLE" not in console
+
+
+def add_text(folder, bpb):
+    """Curves, kinds and sentences of one job, as training leaves them."""
+    curve = [
+        {"stage": stage, "step": step, "bytes": size, "seconds": size / 9e4, "bpb": value}
+        for stage, step, size, value in (("init", 0, 0, 1.4), ("stage1", 9, 2_000_000, 1.1), ("stage2", 9, 4e6, bpb))
+    ]
+    met = {"steps_to_source": 18, "bytes_to_source": 4_000_000, "seconds_to_source": 44.4}
+    curves = {"source": 1.0, "adapted": curve, "source_cpt": curve[:2], **(met if bpb < 1 else {})}
+    kind = {"documents": 4, "bytes_per_token": {"source": 3, "target": 4}, "bpb": {"source": 1, "target": bpb}}
+    summary = json.loads((folder / "summary.json").read_text())
+    summary |= {"learning_curves": {"bio.heldout": curves}, "kinds": {"bio.heldout": {"<GO>": kind, "MONDO": kind}}}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    tokens = [("The", 3, True, 1.5), (" <b>", 4, True, 30.0), ("CE", 1, False, 2.0), ("\n", 1, True, 0.0)]
+    tokens = [dict(zip(("text", "bytes", "whole", "bits"), token, strict=True)) for token in tokens]
+    sentence = {"dataset": "bio.heldout", "text": "The <b>…", "tokens": tokens}
+    segments = {"source": [sentence], "adapted": [{**sentence, "tokens": tokens[: 2 + (bpb < 1)]}]}
+    (folder / "segments.json").write_text(json.dumps(segments))
+
+
+TEXT = """(() => {
+  const count = (query) => document.querySelectorAll(query).length;
+  const texts = (query, within = document) => [...within.querySelectorAll(query)].map((one) => one.textContent);
+  const shown = { lines: count("#learning-plot path"), points: count("#learning-plot circle") };
+  shown.table = texts("#learning-plot table")[0];
+  document.querySelectorAll("#learning-body .legend button")[1].click();
+  shown.linesOfOne = count("#learning-plot path");
+  const [, axis] = document.querySelectorAll("#learning-body select");
+  axis.value = "seconds"; axis.dispatchEvent(new Event("change"));
+  shown.axis = texts("#learning-plot text").includes("seconds of training");
+  shown.bars = count("#kinds-plot rect");
+  const tokens = () => [...document.querySelectorAll("#segments-text .tokens")].map((line) => texts(".token", line));
+  shown.first = tokens();
+  const choice = document.getElementById("segments-choice");
+  choice.value = "1"; choice.dispatchEvent(new Event("change"));
+  shown.second = tokens();
+  const [source] = document.querySelectorAll("#segments-text .tokens");
+  shown.colours = [...source.children].map((token) => token.style.background);
+  source.children[2].dispatchEvent(new MouseEvent("mousemove", { clientX: 9, clientY: 9 }));
+  shown.tip = document.getElementById("tip").textContent;
+  return shown;
+})()"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium browser")
+def test_a_browser_shows_text_and_time_kinds_and_sentences(sweep, tmp_path):
+    add_text(sweep / "a", bpb=1.05)
+    add_text(sweep / "b", bpb=0.9)
+    shown, console = browse(write_sweep(sweep).report, TEXT, tmp_path)
+    assert "CONSOLE" not in console
+    assert shown["lines"] == 3  # two jobs, and the baseline that both were compared with, once
+    assert (shown["points"], shown["linesOfOne"], shown["axis"]) == (3 + 3 + 2, 2, True)
+    assert re.findall(r"not reached|184 MB44 s", shown["table"]) == ["not reached", "184 MB44 s"]  # 18 steps
+    assert shown["bars"] == 3 * 2  # the data set and its two kinds, for two tokenizers
+    source = ["The", " <b>", "CE", "⏎"]
+    assert shown["first"] == [source, source[:2]]
+    assert shown["second"] == [source, source[:3]]
+    assert shown["colours"] == [f"rgba(var(--heat), {alpha})" for alpha in ("0.068", "0.820", "0.273", "0.000")]
+    assert shown["tip"] == "part of a character: byte CE\n2.00 bits, 1 byte: 2.00 bits per byte"

@@ -15,12 +15,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from revocab.artifacts import memory_map
 from revocab.errors import ConfigError, MissingDependencyError, ResourceError, TrainingError
-from revocab.training import Hardware, group, resumed_from, train_stage
+from revocab.training import Hardware, HeldOut, group, resumed_from, train_stage
 from revocab.training.processes import _portable, run_group
 from revocab.training.sharding import shard
+from revocab.upstream.scores import OnTheWay
 
 ONE = Hardware(accelerator="cpu", devices=1, strategy="auto", num_workers=0)
 TWO = {name: replace(ONE, devices=2, strategy=name) for name in ("ddp", "fsdp")}
@@ -82,6 +85,30 @@ def test_two_processes_train_as_one_does(strategy, kind, tied, make_model, corpu
         record.tokens,
         record.trainable_parameters,
     )
+
+
+def words_of(vocabulary):
+    """A tokenizer with so many words."""
+    backend = Tokenizer(models.WordLevel({f"w{number}": number for number in range(vocabulary)}, unk_token="w0"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="w1", unk_token="w0")
+
+
+@pytest.mark.parametrize(("strategy", "kind"), [("ddp", "lora"), ("fsdp", "lora_tables"), ("fsdp", "tables")])
+@SLOW
+def test_two_processes_score_on_the_way_as_one_does(strategy, kind, make_model, corpus, settings, tmp_path):
+    tokenizer = words_of(corpus.vocabulary_size)
+    texts = {"a": ["w3 w4 w5 w6 w7", "w9"], "b": ["w28 w3 w1"]}
+    heldout = HeldOut(every=2, score=OnTheWay(tokenizer=tokenizer, texts=texts, batch_tokens=64))
+    chosen = settings(kind=kind, gradient_accumulation=2, steps=6)
+    one, record = run(tmp_path / "one", make_model(tied=True), corpus, chosen, ONE, heldout=heldout)
+    two, other = run(tmp_path / "two", make_model(tied=True), corpus, chosen, TWO[strategy], heldout=heldout)
+    assert_same(tmp_path / "one", tmp_path / "two", one, two)
+    assert [point["step"] for point in record.on_the_way] == [2, 4]
+    for point, expected in zip(other.on_the_way, record.on_the_way, strict=True):
+        assert (point["step"], point["bytes"]) == (expected["step"], expected["bytes"])
+        assert point["bpb"] == pytest.approx(expected["bpb"], rel=1e-4)
+    assert len({tuple(point["bpb"].values()) for point in record.on_the_way}) == 2
 
 
 @SLOW

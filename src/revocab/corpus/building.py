@@ -18,7 +18,7 @@ from revocab.corpus.hub import files_of
 from revocab.corpus.inputs import HubSpec, fingerprint, resolve_inputs
 from revocab.corpus.mixing import in_proportion, one_after_another
 from revocab.corpus.overlap import Overlap, Overlaps
-from revocab.corpus.reading import read_documents
+from revocab.corpus.reading import Document, read_with_kinds
 from revocab.errors import ConfigError, DataError
 from revocab.runtime.files import disk_errors, write_json
 from revocab.runtime.progress import bar
@@ -30,6 +30,7 @@ COUNTS = (
     "over_budget", "bytes",
 )  # fmt: skip
 REMOVED = "removed.jsonl"
+KINDS = "heldout.kinds.json"
 HELDOUT = "heldout"  # the data set that `removed.jsonl` names for a document that quotes the held-out part
 # A run of words that more training documents than this share with the held-out part is a stock phrase of the corpus
 # (a template, a line on statistics or copyright): it tells nothing of any one held-out document.
@@ -53,11 +54,12 @@ def build_corpus(
     near_duplicates: float | None = None,
     overlap_words: int = 0,
     evaluated: Mapping[str, Iterable[str]] | None = None,
+    kind_field: str | None = None,
 ) -> dict[str, int]:
     """Write `train.text`, `train.offsets.npy`, the same for `heldout`, and `counts.json`, for `Corpus.load`.
 
-    Also `sources.json` (for each input what identifies it, and its counts) and `removed.jsonl` (documents too close to
-    evaluation texts).
+    Also `sources.json` (for each input what identifies it, and its counts), `removed.jsonl` (documents too close to
+    evaluation texts) and `heldout.kinds.json` (of each held-out document what its row says of its kind).
 
     A document goes, in this order: lines shorter than `min_line_length` are dropped; it is left out if nothing remains
     (`too_short`), if it is one of the `evaluated` texts (`excluded`), if its text was seen before (`duplicates`), if it
@@ -84,6 +86,7 @@ def build_corpus(
             only exact copies do.
         overlap_words: words in a row that a document may not share with an evaluated text, nor a training document with
             the held-out part, see `Overlaps`; 0: any.
+        kind_field: see `read_with_kinds`.
         evaluated: texts of held-out sets and questions, by data set; shortened by the same rule before the comparison.
 
     Returns:
@@ -113,13 +116,14 @@ def build_corpus(
     counters: list[Counter[str]] = [Counter(dict.fromkeys(COUNTS, 0)) for _ in inputs]
     taken = [0] * len(inputs)  # bytes kept of each
     owners = array("I")  # number of the input of each training document
+    kinds: list[str | None] = []  # of each held-out document
     with _Removed(folder) as removed:
         with ExitStack() as stack:
             train, heldout = (stack.enter_context(_Part(folder, name)) for name in ("train", "heldout"))
             progress = stack.enter_context(bar("reading the corpus", total=budget or None, unit="B"))
-            for number, text in _documents(inputs, text_field, weights, counters, taken):
+            for number, document in _documents(inputs, text_field, kind_field, weights, counters, taken):
                 counts = counters[number]
-                text = drop_short_lines(text, min_line_length)
+                text = drop_short_lines(document.text, min_line_length)
                 data = text.encode()
                 digest = digest_of(data)
                 if left_out := rules.judge(text, digest):
@@ -131,7 +135,9 @@ def build_corpus(
                     break
                 is_heldout = fraction_of(digest) < heldout_fraction
                 (heldout if is_heldout else train).add(data)
-                if not is_heldout:
+                if is_heldout:
+                    kinds.append(document.kind)
+                else:
                     owners.append(number)
                 counts["kept"] += 1
                 counts["held_out"] += is_heldout
@@ -150,6 +156,7 @@ def build_corpus(
         write_json(folder / "counts.json", total)
         by_input = [{**_facts(name), "counts": counts} for name, counts in zip(inputs, counters, strict=True)]
         write_json(folder / "sources.json", by_input)
+        write_json(folder / KINDS, kinds)
     return total
 
 
@@ -186,14 +193,15 @@ def _say_if_much(counts: Mapping[str, int], length: int) -> None:
 def _documents(
     inputs: Sequence[str],
     text_field: str | None,
+    kind_field: str | None,
     weights: Sequence[float] | None,
     counters: Sequence[Counter[str]],
     taken: Sequence[int],
-) -> Iterator[tuple[int, str]]:
+) -> Iterator[tuple[int, Document]]:
     """(number of its input, document); says which input ended a mixture."""
     resolve_inputs(inputs)  # all of them first: a wrong name at the end of the list shows before the work
     streams = [
-        read_documents([name], text_field=text_field, counts=counts)
+        read_with_kinds([name], text_field=text_field, kind_field=kind_field, counts=counts)
         for name, counts in zip(inputs, counters, strict=True)
     ]
     if weights is None:

@@ -1,13 +1,23 @@
-"""Which field of a row holds the text, where the config does not name one."""
+"""Which field of a row holds the text, and which says of what kind it is, where the config does not name them."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 log = logging.getLogger(__name__)
 
 # Names that data sets give to their text, the most usual first.
 TEXT_FIELDS = ("text", "abstract", "content", "contents", "document", "body", "article", "passage")
+
+KIND_FIELDS = ("kind", "type", "journal", "source")  # the first of them that a row has
+
+
+def kind_of(row: Any, named: str | None) -> str | None:
+    """What the row says of what kind its text is; None where it says nothing, or more than a word or a number."""
+    if not isinstance(row, dict):
+        return None
+    values = (row.get(name) for name in (KIND_FIELDS if named is None else (named,)))
+    return next((str(value) for value in values if isinstance(value, str | int) and str(value).strip()), None)
 
 
 class TextField:
@@ -29,10 +39,14 @@ class TextField:
                 log.info("%s: the text is read from the field %r", self._source, self.name)
         return row.get(self.name) if self.name is not None else None
 
-    def among(self, columns: Iterable[str]) -> list[str] | None:
-        """Those of the columns that can hold the text; None, which stands for all, if none of them can."""
+    def among(self, columns: Iterable[str], besides: Collection[str] = ()) -> list[str] | None:
+        """Those of the columns that can hold the text, and those `besides`; None, which stands for all, if no column
+        can hold the text."""
         wanted = TEXT_FIELDS if self.name is None else (self.name,)
-        return [name for name in columns if name in wanted] or None
+        columns = list(columns)
+        if not any(name in wanted for name in columns):
+            return None
+        return [name for name in columns if name in wanted or name in besides]
 
     def __str__(self) -> str:
         return repr(self.name) if self.name is not None else "that is one of " + ", ".join(TEXT_FIELDS)

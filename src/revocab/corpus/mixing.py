@@ -1,11 +1,14 @@
 """Several sources as one stream, in proportion."""
 
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+Document = TypeVar("Document")
 
 
 def in_proportion(
-    streams: Sequence[Iterator[str]], weights: Sequence[float], taken_bytes: Sequence[int]
-) -> Iterator[tuple[int, str]]:
+    streams: Sequence[Iterator[Document]], weights: Sequence[float], taken_bytes: Sequence[int]
+) -> Iterator[tuple[int, Document]]:
     """(number of its stream, document): always of the stream that lacks most of its share of the bytes taken so far.
 
     It ends with the first stream that has no more, so that the shares hold to within one document wherever the result
@@ -18,14 +21,14 @@ def in_proportion(
     """
     while True:
         number = min(range(len(streams)), key=lambda each: (taken_bytes[each] / weights[each], each))
-        text = next(streams[number], None)
-        if text is None:
+        document = next(streams[number], None)
+        if document is None:
             return
-        yield number, text
+        yield number, document
 
 
-def one_after_another(streams: Sequence[Iterator[str]]) -> Iterator[tuple[int, str]]:
+def one_after_another(streams: Sequence[Iterator[Document]]) -> Iterator[tuple[int, Document]]:
     """(number of its stream, document) of all streams, in their order."""
     for number, stream in enumerate(streams):
-        for text in stream:
-            yield number, text
+        for document in stream:
+            yield number, document

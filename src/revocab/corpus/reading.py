@@ -3,12 +3,12 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from revocab.corpus import hub
-from revocab.corpus.fields import TextField
+from revocab.corpus.fields import KIND_FIELDS, TextField, kind_of
 from revocab.corpus.inputs import PARQUET, HubSpec, open_binary, resolve_inputs
 from revocab.corpus.parquet import columns_of, parquet_rows
 from revocab.errors import DataError
@@ -17,6 +17,11 @@ log = logging.getLogger(__name__)
 
 MOST_MALFORMED = 0.1  # of a text file's lines; with more of them it is in another encoding, or no text
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class Document(NamedTuple):
+    text: str
+    kind: str | None  # what its row says of it, such as the journal; None where it says nothing
 
 
 def read_documents(
@@ -42,12 +47,24 @@ def read_documents(
         DataError: see `resolve_inputs`; a text file of which more than a tenth of the lines is not UTF-8; a file in
             which every line is malformed; a Hub data set that cannot be read.
     """
+    return (document.text for document in read_with_kinds(inputs, text_field=text_field, counts=counts, key=key))
+
+
+def read_with_kinds(
+    inputs: Sequence[str],
+    *,
+    text_field: str | None = None,
+    kind_field: str | None = None,
+    counts: Counter[str] | None = None,
+    key: str = "corpus.inputs",
+) -> Iterator[Document]:
+    """As `read_documents`, with what a row's `kind_field` says; None: the first there is of `KIND_FIELDS`."""
     counts = Counter() if counts is None else counts
     for source in resolve_inputs(inputs):
         read_before, malformed_before = counts["read"], counts["malformed"]
-        for text in _documents_of(source, text_field, counts, key):
+        for document in _documents_of(source, text_field, kind_field, counts, key):
             counts["read"] += 1
-            yield text
+            yield document
         if skipped := counts["malformed"] - malformed_before:
             log.warning("%s: skipped %d malformed lines", source, skipped)
         if counts["read"] == read_before:
@@ -64,31 +81,38 @@ def read_rows(source: Path | HubSpec, *, key: str) -> Iterator[Any]:
     return _rows(source, key)
 
 
-def _documents_of(source: Path | HubSpec, text_field: str | None, counts: Counter[str], key: str) -> Iterator[str]:
+def _documents_of(
+    source: Path | HubSpec, text_field: str | None, kind_field: str | None, counts: Counter[str], key: str
+) -> Iterator[Document]:
     if isinstance(source, Path) and source.name.removesuffix(".gz").removesuffix(".zst").endswith(".txt"):
-        return _paragraphs(source, counts)
+        return (Document(text, None) for text in _paragraphs(source, counts))
     field = TextField(text_field, str(source))
-    return _texts_of_rows(_rows(source, key, field), str(source), field, counts, key)
+    rows = _rows(source, key, field, KIND_FIELDS if kind_field is None else (kind_field,))
+    return _documents_of_rows(rows, str(source), field, kind_field, counts, key)
 
 
-def _rows(source: Path | HubSpec, key: str, field: TextField | None = None) -> Iterator[Any]:
-    """Rows with all of their fields, or at least with the one that is the text."""
+def _rows(
+    source: Path | HubSpec, key: str, field: TextField | None = None, besides: Collection[str] = ()
+) -> Iterator[Any]:
+    """Rows with all of their fields, or at least with the one that is the text and those `besides`."""
     if isinstance(source, HubSpec):
-        return _hub_rows(source, key, field)
+        return _hub_rows(source, key, field, besides)
     if source.name.endswith(PARQUET):
-        return parquet_rows(source, field.among(columns_of(source)) if field else None)
+        return parquet_rows(source, field.among(columns_of(source), besides) if field else None)
     return _json_rows(source)
 
 
-def _texts_of_rows(rows: Iterator[Any], name: str, field: TextField, counts: Counter[str], key: str) -> Iterator[str]:
-    """The texts of the rows that have one; an error at the end if none of them had."""
+def _documents_of_rows(
+    rows: Iterator[Any], name: str, field: TextField, kind_field: str | None, counts: Counter[str], key: str
+) -> Iterator[Document]:
+    """The rows that have a text; an error at the end if none of them had."""
     good = bad = 0
     fields_seen = ""
     for row in rows:
         text = field.of(row)
         if isinstance(text, str) and _is_utf8(text):
             good += 1
-            yield text
+            yield Document(text, kind_of(row, kind_field))
         else:
             bad += 1
             counts["malformed"] += 1
@@ -170,10 +194,10 @@ def _lines(stream: BinaryIO) -> Iterator[bytes]:
     yield from stream
 
 
-def _hub_rows(spec: HubSpec, key: str, field: TextField | None) -> Iterator[Any]:
+def _hub_rows(spec: HubSpec, key: str, field: TextField | None, besides: Collection[str]) -> Iterator[Any]:
     files = hub.files_of(spec, key)
     if not files.read_here:
         yield from hub.stream_rows(spec, files)
         return
     for name in files.names:
-        yield from _rows(hub.download(spec, files, name), key, field)
+        yield from _rows(hub.download(spec, files, name), key, field, besides)

@@ -13,10 +13,11 @@ from revocab.evaluation.resampling import Difference, bootstrap_interval, paired
 from revocab.evaluation.speed import generation_speed
 from revocab.evaluation.table import scores_table
 from revocab.evaluation.tasks import TASKS, Task
-from revocab.evaluation.text import score_text
+from revocab.evaluation.text import score_text, sentences, token_bits
 
 __all__ = [
     "TASKS", "Difference", "Question", "Task", "accuracies", "accuracy_difference", "bootstrap_interval", "by_gold",
     "generation_speed", "harness_row", "load_tasks", "paired_difference", "perplexity_interval", "pose",
-    "read_items", "run_tasks", "score_answers", "score_text", "scores_table", "text_row",
+    "read_items", "run_tasks", "score_answers", "score_text", "scores_table", "sentences", "text_row",
+    "token_bits",
 ]  # fmt: skip

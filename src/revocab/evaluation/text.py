@@ -6,6 +6,7 @@ Legend of tensor names: B windows of a batch, L tokens of the longest window, V 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,11 @@ from revocab.evaluation.windows import Window, batches_of, windows_of
 from revocab.runtime.progress import bar
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SHORTEST_WINDOW = 4
+SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
+SENTENCE_CHARACTERS = (60, 240)  # that a sentence should have to be worth showing
 
 
 def score_text(
@@ -66,9 +68,22 @@ def score_text(
     bits = np.zeros(len(texts))
     model.to(torch.device(device))
     with evaluating(model), bar("Scoring", total=len(texts), unit="document") as progress:
-        for document, value in _window_bits(model, ids, vocabulary_size, max_length, batch_tokens, bf16, progress):
-            bits[document] += value
+        for window, nats in _window_nats(model, ids, vocabulary_size, max_length, batch_tokens, bf16):
+            bits[window.document] += float(nats.sum()) / math.log(2)
+            # A long document moves the bar a part at a time.
+            progress.update((window.end - window.first) / (len(ids[window.document]) - 1))
     return TextScore(bits=bits, bytes=sizes, tokens=np.array([len(row) - 1 for row in ids], dtype=np.int64))
+
+
+def sentences(documents: Sequence[str], count: int) -> list[str]:
+    """A sentence of each of the first `count` documents: its first one of a good length, or what it begins with."""
+    shortest, longest = SENTENCE_CHARACTERS
+    found = []
+    for document in documents[:count]:
+        parts = [part.strip() for part in SENTENCE_END.split(document)]
+        good = (part for part in parts if shortest <= len(part) <= longest)
+        found.append(next(good, document.strip()[:longest].strip()))
+    return [text for text in found if text]
 
 
 def _byte_counts(texts: Sequence[str]) -> np.ndarray:
@@ -81,24 +96,40 @@ def _byte_counts(texts: Sequence[str]) -> np.ndarray:
     return sizes
 
 
-def _window_bits(
+def token_bits(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    documents: Sequence[str],
+    *,
+    max_length: int,
+    batch_tokens: int,
+    device: str,
+) -> list[tuple[list[int], list[float]]]:
+    """Each document's ids and the bits of each, which add up to those of `score_text`; arguments as there."""
+    ids = token_ids(tokenizer, documents)
+    bits = [np.zeros(len(row) - 1) for row in ids]
+    model.to(torch.device(device))
+    with evaluating(model):
+        for window, nats in _window_nats(model, ids, num_ids(tokenizer, model), max_length, batch_tokens, False):
+            bits[window.document][window.first - 1 : window.end - 1] = nats / math.log(2)
+    return [(row[1:], values.tolist()) for row, values in zip(ids, bits, strict=True)]
+
+
+def _window_nats(
     model: torch.nn.Module,
     ids: Sequence[Sequence[int]],
     vocabulary_size: int,
     max_length: int,
     batch_tokens: int,
     bf16: bool,
-    progress: tqdm,
-) -> Iterator[tuple[int, float]]:
-    """(document, bits of its scored tokens) for every window; a long document moves the bar a part at a time."""
+) -> Iterator[tuple[Window, np.ndarray]]:
+    """Every window and the float64 negative log-likelihood of each token that it scores, first ... end - 1."""
     windows = [window for number, row in enumerate(ids) for window in windows_of(number, len(row), max_length)]
     for batch in batches_of(windows, batch_tokens):
         nats_BL = _token_nats(model, batch, ids, vocabulary_size, bf16)
         for window, nats_L in zip(batch, nats_BL, strict=True):
             # nats_L[k] belongs to the token at start + k + 1, so scoring from `first` on means from first - start - 1.
-            scored = nats_L[window.first - window.start - 1 : len(window) - 1]
-            yield window.document, float(scored.sum()) / math.log(2)
-            progress.update((window.end - window.first) / (len(ids[window.document]) - 1))
+            yield window, nats_L[window.first - window.start - 1 : len(window) - 1]
 
 
 def _token_nats(

@@ -43,6 +43,7 @@ class Job:
     config: Mapping[str, Any] = field(default_factory=dict)
     summary: Mapping[str, Any] = field(default_factory=dict)
     alignment: Mapping[str, Any] = field(default_factory=dict)  # alignment_report.json, else the summary's counts
+    segments: Mapping[str, Any] = field(default_factory=dict)  # a few sentences, token by token
     metrics: tuple[Mapping[str, Any], ...] = ()  # in order of steps; of a step that was run twice the later record
     seconds: float | None = None
     command: str | None = None  # reproduces the job
@@ -139,6 +140,7 @@ def read_job(folder: Path) -> Job:
         config=config,
         summary=summary,
         alignment=mapping(summary.get("alignment")) | alignment,
+        segments=_read_json(folder / "segments.json", problems),
         metrics=tuple(read_metrics(folder / "metrics.jsonl", problems)),
         # What stands there was written at the start where the job has not ended by itself.
         seconds=number(status.get("seconds")) if state in ("completed", "failed") else None,

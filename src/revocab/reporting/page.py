@@ -14,12 +14,13 @@ from revocab.reporting.alignments import alignment_panel
 from revocab.reporting.checks import checklist
 from revocab.reporting.curves import curves_of
 from revocab.reporting.jobs import ANSWERED, BPB_STAGES, COMPARED, Job, mapping
+from revocab.reporting.learning import kinds_of, learning_of, segments_of
 from revocab.reporting.seeds import seed_groups
 from revocab.reporting.settings import label_of, names_of, separating, show_setting, varying
 from revocab.reporting.table import STAGE_NAMES, answered_stages, best_job, datasets_of, stages_of, tasks_of, titled
 from revocab.reporting.wandb_files import RUNS, upload_command
 
-SCRIPTS = ("base.js", "table.js", "charts.js", "panels.js")
+SCRIPTS = ("base.js", "table.js", "charts.js", "learning.js", "text.js", "panels.js")
 COST_KEYS = ("kind", "steps", "tokens", "seconds", "tokens_per_second", "peak_memory_bytes", "trainable_parameters")
 
 
@@ -41,6 +42,7 @@ def page_data(jobs: Sequence[Job], title: str) -> dict[str, Any]:
     names, first = names_of(settings), separating(jobs, settings)
     datasets = datasets_of(jobs)
     panels, panel_of = _distinct([alignment_panel(job.alignment) for job in jobs])
+    sentences, sentences_of = _distinct([segments_of(job, "source") for job in jobs])
     return {
         "title": title,
         "made": time.strftime("%Y-%m-%d %H:%M"),
@@ -53,17 +55,23 @@ def page_data(jobs: Sequence[Job], title: str) -> dict[str, Any]:
         "reference": next((index for index, job in enumerate(jobs) if job.datasets), 0),
         "best": {name: _index(jobs, best_job(jobs, name)) for name in datasets},
         "jobs": [
-            _job_data(job, label_of(job, first), settings, datasets, panel)
-            for job, panel in zip(jobs, panel_of, strict=True)
+            _job_data(job, label_of(job, first), settings, datasets, panel, source)
+            for job, panel, source in zip(jobs, panel_of, sentences_of, strict=True)
         ],
         "alignments": panels,
+        "segments": sentences,
         "seeds": _seed_data(jobs, settings, datasets),
         "upload": _upload(jobs),
     }
 
 
 def _job_data(
-    job: Job, label: str, settings: Sequence[str], datasets: Sequence[str], panel: int | None
+    job: Job,
+    label: str,
+    settings: Sequence[str],
+    datasets: Sequence[str],
+    panel: int | None,
+    source_sentences: int | None,
 ) -> dict[str, Any]:
     scores = {name: {stage: job.bpb(name, stage) for stage in BPB_STAGES} for name in datasets}
     sizes = {name: {side: job.bytes_per_token(name, side) for side in ("source", "target")} for name in datasets}
@@ -86,6 +94,9 @@ def _job_data(
         "cost": {stage: {key: job.stage(stage).get(key) for key in COST_KEYS} for stage in ("stage1", "stage2")},
         "device": job.summary.get("device"),
         "curves": curves_of(job.metrics),
+        "learning": learning_of(job),
+        "kinds": kinds_of(job),
+        "segments": {"source": source_sentences, "adapted": segments_of(job, "adapted")},
         "command": job.command,
         "run_id": job.summary.get("run_id"),
     }
@@ -116,10 +127,10 @@ def _upload(jobs: Sequence[Job]) -> str | None:
     return upload_command(jobs[0].folder.parent, sweep=True) if offline else None
 
 
-def _distinct(panels: Sequence[Mapping[str, Any] | None]) -> tuple[list[Mapping[str, Any]], list[int | None]]:
+def _distinct(panels: Sequence[Any]) -> tuple[list[Any], list[int | None]]:
     """The different panels, and for each job which one is its own: jobs of a sweep mostly share an alignment."""
     seen: dict[str, int] = {}
-    kept: list[Mapping[str, Any]] = []
+    kept: list[Any] = []
     which: list[int | None] = []
     for panel in panels:
         if panel is None:

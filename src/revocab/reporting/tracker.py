@@ -69,7 +69,8 @@ class Tracker(ABC):
         for line in read_metrics(path):
             if (line["stage"], line["step"]) == (stage, step):
                 return  # training writes its file first: this line is the one to be logged now
-            values = {f"{line['stage']}/{key}": value for key, value in line.items() if key not in NOT_LOGGED}
+            logged = {key: value for key, value in line.items() if key not in NOT_LOGGED}
+            values = flatten(logged, f"{line['stage']}/")
             self._log_once(line["stage"], line["step"], values)
 
     @abstractmethod

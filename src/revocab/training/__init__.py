@@ -6,6 +6,7 @@ their `StageSettings`. A stage that was killed continues from its last checkpoin
 
 from revocab.training.batch_search import with_best_batch
 from revocab.training.checkpoints import resumed_from
+from revocab.training.heldout import HeldOut
 from revocab.training.memory import check_memory
 from revocab.training.optimisation import require_optimizer
 from revocab.training.settings import WITHOUT_CHECKPOINTS, Hardware, Kind, LoraSettings, StageSettings
@@ -14,6 +15,7 @@ from revocab.training.stage import check_stage, train_stage
 __all__ = [
     "WITHOUT_CHECKPOINTS",
     "Hardware",
+    "HeldOut",
     "Kind",
     "LoraSettings",
     "StageSettings",

@@ -111,6 +111,7 @@ class StageData(pl.LightningDataModule):
         self.settings, self.num_workers = settings, num_workers
         check_size(tokens, settings)
         self.vocabulary_size = tokens.vocabulary_size
+        self.bytes_per_token = tokens.text_bytes / len(tokens.tokens)  # of the corpus, marks between documents counted
         self.sequences = PackedSequences(tokens, settings.max_seq_length, settings.start_document)
         self.steps_done = 0
 

@@ -8,7 +8,8 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +28,7 @@ from revocab.training.waiting import DataClock
 
 log = logging.getLogger(__name__)
 LAG = {"cuda": 1}  # steps by which reading values follows the device: it then has the next step to work at meanwhile
+ON_THE_WAY = ("step", "bytes", "seconds", "bpb")  # of a line that held-out scores stand on
 MOST_SKIPPED = 10  # steps in a row: what is skipped that often does not come back
 
 
@@ -57,9 +59,9 @@ class FinishedStep:
 class StageMetrics(pl.Callback):
     """Collects loss, gradient norm and learning rate of every step; writes them at the logged ones.
 
-    Logged are the first, the last and every `log_every`-th step. No step waits for its values: those of a GPU are read
-    when it has been given the next step, so the line of a step is written one step later. The logged lines are part of
-    the checkpoint: a resumed stage has its whole history.
+    Logged are the first, the last, every `log_every`-th step and those that something was added to. No step waits for
+    its values: those of a GPU are read when it has been given the next step, so the line of a step is written one step
+    later. The logged lines are part of the checkpoint: a resumed stage has its whole history.
 
     Args:
         path: metrics.jsonl; lines of steps behind the checkpoint that a stage resumes from are dropped. None: no file.
@@ -76,6 +78,7 @@ class StageMetrics(pl.Callback):
         self._losses: list[torch.Tensor] = []  # of the micro-batches of the running step
         self._pending: list[FinishedStep] = []
         self._lag = 0
+        self._added: dict[int, Mapping[str, Any]] = {}  # by step: what its line holds besides
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -95,6 +98,21 @@ class StageMetrics(pl.Callback):
     def seconds(self) -> float:
         """Of training alone, without set-up, over all parts of a stage that was resumed."""
         return self._seconds_before + (time.perf_counter() - self._started if self._started else 0.0)
+
+    @contextmanager
+    def paused(self) -> Generator[None]:
+        """What the body does is not training: its time does not count, what the device still had to do before does."""
+        if self._on_cuda:
+            torch.cuda.synchronize()
+        self._seconds_before, self._started = self.seconds, 0.0
+        try:
+            yield
+        finally:
+            self._started = time.perf_counter()
+
+    def add(self, step: int, values: Mapping[str, Any]) -> None:
+        """Put more on the line of a step that has not been logged yet; mappings of numbers may be among the values."""
+        self._added[step] = values
 
     @property
     def peak_memory_bytes(self) -> int:
@@ -208,6 +226,7 @@ class StageMetrics(pl.Callback):
             skipped_steps=self.skipped,
             checkpoint_bytes=checkpoint_bytes,
             data_share=self.data_clock.seconds / self._seconds_before,
+            on_the_way=[{key: line[key] for key in ON_THE_WAY} for line in lines if "bpb" in line],
         )
 
     def _stop(self) -> None:
@@ -217,7 +236,7 @@ class StageMetrics(pl.Callback):
             self._bar.close()
 
     def _is_logged(self, step: int) -> bool:
-        return step in (1, self.settings.steps) or step % self.settings.log_every == 0
+        return step in (1, self.settings.steps) or step % self.settings.log_every == 0 or step in self._added
 
     def _line(self, finished: FinishedStep, loss: float, norm: float) -> dict[str, Any]:
         settings = self.settings
@@ -232,6 +251,7 @@ class StageMetrics(pl.Callback):
             "tokens": tokens,
             "seconds": round(finished.seconds, 3),
             **skipped,
+            **self._added.pop(finished.step, {}),
         }
 
     def _write(self, line: dict[str, Any], trainer: pl.Trainer) -> None:
@@ -243,8 +263,7 @@ class StageMetrics(pl.Callback):
             with self.path.open("a", encoding="utf-8") as file:  # closed at once: flushed to the system
                 file.write(json.dumps(line) + "\n")
         stage = self.settings.name
-        shown = ("loss", "lr", "grad_norm", "tokens", "seconds")
-        values = {f"{stage}/{key}": line[key] for key in shown if line[key] is not None}
+        values = numbers_of({key: value for key, value in line.items() if key not in ("stage", "step")}, f"{stage}/")
         for logger in self.loggers:
             logger.log_metrics(values, step=line["step"])
         loss = "skipped" if line["loss"] is None else f"{line['loss']:.3f}"
@@ -265,6 +284,17 @@ class StageMetrics(pl.Callback):
             f"Lower {settings.key('lr')} (now {settings.learning_rate:g}) or vocab.gradient_clip "
             f"(now {settings.gradient_clip:g})" + (", or try precision=fp32." if settings.bf16 else ".")
         )
+
+
+def numbers_of(values: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """The numbers among the values and in mappings among them, keys joined by slashes."""
+    found: dict[str, float] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= numbers_of(value, f"{prefix}{key}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[f"{prefix}{key}"] = value
+    return found
 
 
 def drop_lines(path: Path, stage: str, *, after: int) -> None:

@@ -25,6 +25,7 @@ from revocab.runtime.files import disk_errors
 from revocab.training.checkpoints import Checkpointing, MappedCheckpoints, StageFolder, smoothed_loss
 from revocab.training.data import StageData
 from revocab.training.group import train_in_group
+from revocab.training.heldout import HeldOut, HeldOutScores
 from revocab.training.kernels import Kernels
 from revocab.training.metrics import StageMetrics, StepLogger
 from revocab.training.module import StageModule
@@ -50,6 +51,7 @@ def train_stage(
     folder: Path | None,
     metrics_path: Path | None,
     loggers: Sequence[Logger] = (),
+    heldout: HeldOut | None = None,
 ) -> tuple[PreTrainedModel, StageRecord]:
     """Train `model` in place and give it back as a plain transformers model, on the CPU, in evaluation mode.
 
@@ -59,6 +61,7 @@ def train_stage(
             was done is read back without training. None: nothing is kept.
         metrics_path: metrics.jsonl, appended to. None: no file.
         loggers: Lightning loggers that get the logged steps too.
+        heldout: what is scored on the way; it has no influence on the result.
 
     Raises:
         ConfigError, DataError, ModelError: settings, corpus and model that do not fit together, before training.
@@ -73,7 +76,7 @@ def train_stage(
     place.open()
     if (done := place.read_result(model)) is not None:
         return model.eval(), done
-    arguments = {"data": data, "metrics_path": metrics_path}
+    arguments = {"data": data, "metrics_path": metrics_path, "heldout": heldout}
     if hardware.devices > 1:
         return train_in_group(fit, model, arguments, hardware, place, loggers)
     return fit(lambda: model, **arguments, hardware=hardware, place=place, loggers=loggers)
@@ -97,6 +100,7 @@ def fit(
     *,
     data: StageData,
     metrics_path: Path | None,
+    heldout: HeldOut | None,
     hardware: Hardware,
     place: StageFolder,
     loggers: Sequence[StepLogger],
@@ -105,10 +109,11 @@ def fit(
     settings = data.settings
     metrics = StageMetrics(settings, path=metrics_path, loggers=loggers)
     checkpointing = Checkpointing(place, metrics, every=settings.checkpoint_every, steps=settings.steps)
+    scores = [HeldOutScores(heldout, metrics, bytes_per_token=data.bytes_per_token)] if heldout else []
     with quiet_lightning():
         model = load()
         prepared = prepare(model, settings)
-        trainer = _trainer(settings, hardware, [metrics, checkpointing], metrics.data_clock)
+        trainer = _trainer(settings, hardware, [*scores, metrics, checkpointing], metrics.data_clock)
         kernels = Kernels(
             model,
             prepared.module,

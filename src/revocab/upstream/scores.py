@@ -6,13 +6,15 @@ Those of models that jobs share are kept in the cache.
 import json
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from revocab import evaluation, initialisation, vocabulary
+from revocab import evaluation, initialisation, training, vocabulary
 from revocab.artifacts import AnswerScore, TextScore
 from revocab.errors import ConfigError
 from revocab.runtime import fingerprints
@@ -22,7 +24,34 @@ from revocab.upstream.text import Text
 from revocab.upstream.workplace import Workplace
 
 PROMPTS, PROMPT_CHARACTERS = 4, 200  # that a model writes on from where its speed is measured
+SENTENCES = 3  # of each data set, that are shown token by token
+TOKENS_BESIDE_TRAINING = 2048  # of a batch, while optimiser and gradients are in memory as well
 MAX_CONTEXT = 2048  # longer contexts than any recipe here trains on
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnTheWay:
+    """Scores a model that is in training, where it is; travels to the processes that train it."""
+
+    tokenizer: PreTrainedTokenizerBase
+    texts: dict[str, list[str]]  # by data set
+    batch_tokens: int
+
+    def __call__(self, model: torch.nn.Module, bf16: bool) -> dict[str, float]:
+        """Bits per byte by data set."""
+        known: Any = model  # a transformers model, with or without adapters around its layers
+        return {
+            name: evaluation.score_text(
+                known,
+                self.tokenizer,
+                texts,
+                max_length=context_length(known),
+                batch_tokens=self.batch_tokens,
+                device=str(next(model.parameters()).device),
+                bf16=bf16,
+            ).bits_per_byte
+            for name, texts in self.texts.items()
+        }
 
 
 class Scorer:
@@ -112,6 +141,38 @@ class Scorer:
 
     def _read_scores(self, folder: Path) -> dict[str, TextScore]:
         return {name: TextScore.load(folder / f"{number}.npz") for number, name in enumerate(self.text.datasets)}
+
+    # --- text, while a model is in training
+
+    def heldout(self, tokenizer: PreTrainedTokenizerBase) -> training.HeldOut | None:
+        """What to score on the way: the first documents of each data set; None where the config asks for nothing."""
+        if not (self.config.every_steps and self.text.datasets):
+            return None
+        texts = {name: documents[: self.config.curve_samples] for name, documents in self.text.datasets.items()}
+        tokens = min(self.config.batch_tokens, TOKENS_BESIDE_TRAINING)
+        score = OnTheWay(tokenizer=tokenizer, texts=texts, batch_tokens=tokens)
+        return training.HeldOut(every=self.config.every_steps, score=score)
+
+    def segments(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+        """A few held-out sentences as {dataset, text, tokens: [{text, bytes, whole, bits}]}, see `Segment`."""
+        datasets = self.text.datasets
+        sentences = [(name, text) for name in datasets for text in evaluation.sentences(datasets[name], SENTENCES)]
+        if not sentences:
+            return []
+        texts = [text for _, text in sentences]
+        batch_tokens, length = self.config.batch_tokens, context_length(model)
+        rows = evaluation.token_bits(
+            model, tokenizer, texts, max_length=length, batch_tokens=batch_tokens, device=self.device
+        )
+        segments = vocabulary.segments_of(tokenizer, texts, [ids for ids, _ in rows])
+        return [
+            {
+                "dataset": name,
+                "text": text,
+                "tokens": [{**part._asdict(), "bits": value} for part, value in zip(parts, bits, strict=True)],
+            }
+            for (name, text), parts, (_, bits) in zip(sentences, segments, rows, strict=True)
+        ]
 
     # --- questions
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from revocab.runtime.progress import track
 from revocab.upstream.questions import Questions
 from revocab.upstream.workplace import Workplace
 
+TEXT_OF = attrgetter("text")
 HELDOUT = "heldout"  # name of the corpus's own held-out part where no evaluation.datasets are given
 
 
@@ -36,14 +38,19 @@ class Text:
         key = {**settings, "inputs": corpora.fingerprint(inputs), "reserved": list(reserved.values())}
         if self.questions.asked:
             key["questions"] = self.questions.digests
+        kind_field = self.config.evaluation.kind_field
+        if kind_field is not None:  # it says of what kind held-out documents are, and chooses none of them
+            key["kind_field"] = kind_field
         if settings["overlap_words"]:
             key["stock_phrase"] = corpora.STOCK_PHRASE
 
         def build(folder: Path) -> dict[str, int]:
             evaluated: dict[str, Iterable[str]] = {
-                corpora.dataset_name(name): self._evaluation_documents(name, **reserved[name]) for name in reserved
+                corpora.dataset_name(name): _texts(self._evaluation_documents(name, **reserved[name]))
+                for name in reserved
             }
-            return corpora.build_corpus(folder, inputs, evaluated=evaluated | self.questions.texts, **settings)
+            evaluated |= self.questions.texts
+            return corpora.build_corpus(folder, inputs, evaluated=evaluated, kind_field=kind_field, **settings)
 
         return self.retries.download("corpus.inputs", lambda: self.cache.get("corpus", key, build))
 
@@ -92,8 +99,25 @@ class Text:
     @cached_property
     def heldout(self) -> dict[str, list[str]]:
         """Whole documents that nothing is trained on, by data set: `evaluation.max_samples` of each."""
+        return {name: list(_texts(documents)) for name, documents in self._heldout.items()}
+
+    @cached_property
+    def kinds(self) -> dict[str, list[str | None]]:
+        """Of what kind each document of `heldout` is; None where its row does not say.
+
+        Raises:
+            ConfigError: no document has the field that the config names.
+        """
+        kinds = {name: [document.kind for document in documents] for name, documents in self._heldout.items()}
+        named = self.config.evaluation.kind_field
+        if named is not None and not any(kind for each in kinds.values() for kind in each):
+            raise ConfigError("evaluation.kind_field", named, "a field of the held-out documents, with a word in it")
+        return kinds
+
+    @cached_property
+    def _heldout(self) -> dict[str, list[corpora.Document]]:
         evaluated = self.config.evaluation
-        chosen: dict[str, Iterable[str]] = {
+        chosen = {
             stem: self._evaluation_documents(
                 name,
                 source=corpora.fingerprint([name]),
@@ -103,10 +127,14 @@ class Text:
             for stem, name in self._dataset_inputs.items()
         }
         if not chosen:
-            heldout = self.corpus.heldout
-            texts = (heldout[index] for index in range(len(heldout)))
-            chosen = {HELDOUT: corpora.first_by_hash(texts, evaluated.max_samples)}
-        return {name: list(texts) for name, texts in chosen.items()}
+            chosen = {HELDOUT: corpora.first_by_hash(self._corpus_heldout(), evaluated.max_samples, TEXT_OF)}
+        return {name: list(documents) for name, documents in chosen.items()}
+
+    def _corpus_heldout(self) -> Iterable[corpora.Document]:
+        """The corpus's own held-out part. A corpus of an older cache does not say of what kinds its documents are."""
+        heldout, path = self.corpus.heldout, self.folder / corpora.KINDS
+        kinds = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else [None] * len(heldout)
+        return (corpora.Document(heldout[index], kinds[index]) for index in range(len(heldout)))
 
     @cached_property
     def _dataset_inputs(self) -> dict[str, str]:
@@ -121,25 +149,34 @@ class Text:
 
     def _evaluation_documents(
         self, name: str, *, source: Any, text_field: str | None, max_samples: int | None
-    ) -> Iterable[str]:
+    ) -> Iterable[corpora.Document]:
         """Whole documents of a data set; with `max_samples` those of the smallest hashes, found once and kept."""
+        kind_field = self.config.evaluation.kind_field
 
-        def documents() -> Iterable[str]:
-            return corpora.read_documents([name], text_field=text_field, key="evaluation.datasets")
+        def documents() -> Iterable[corpora.Document]:
+            return corpora.read_with_kinds(
+                [name], text_field=text_field, kind_field=kind_field, key="evaluation.datasets"
+            )
 
         if max_samples is None:
             return documents()
 
-        def choose() -> list[str]:
-            return corpora.first_by_hash(track(documents(), f"choosing from {name}", unit="document"), max_samples)
+        def choose() -> list[corpora.Document]:
+            stream = track(documents(), f"choosing from {name}", unit="document")
+            return corpora.first_by_hash(stream, max_samples, TEXT_OF)
 
         def build(folder: Path) -> dict[str, int]:
             chosen = self.retries.download(f"evaluation.datasets {name}", choose)
             write_json(folder / "documents.json", chosen)
             return {"documents": len(chosen)}
 
-        key = {"source": source, "text_field": text_field, "max_samples": max_samples}
-        return json.loads((self.cache.get("evaluation", key, build) / "documents.json").read_text(encoding="utf-8"))
+        key = {"source": source, "text_field": text_field, "kind_field": kind_field, "max_samples": max_samples}
+        chosen = json.loads((self.cache.get("evaluation", key, build) / "documents.json").read_text(encoding="utf-8"))
+        return [corpora.Document(*document) for document in chosen]
+
+
+def _texts(documents: Iterable[corpora.Document]) -> Iterable[str]:
+    return map(TEXT_OF, documents)
 
 
 def _place(name: str) -> str:
