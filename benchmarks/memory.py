@@ -83,7 +83,7 @@ def measure(shape: dict, settings: StageSettings, device: str, send) -> None:
     size = settings.steps * settings.sequences_per_step * settings.max_seq_length
     corpus = random_corpus(shape["vocab_size"], size)
     hardware = Hardware(accelerator="gpu" if device == "cuda" else "cpu", devices=1, strategy="auto", num_workers=0)
-    estimate = estimate_memory(model, settings, vocabulary_size=shape["vocab_size"], ways=ways_of(hardware))
+    estimate = estimate_memory(model, settings, vocabulary_size=shape["vocab_size"], ways=ways_of(hardware, model))
     weights = sum(parameter.nbytes for parameter in model.parameters())
     before = 0 if device == "cuda" else peak_memory_bytes("cpu") - weights
     _, record = train_stage(model, corpus, settings, hardware, folder=None, metrics_path=None)

@@ -213,6 +213,14 @@ def test_the_command_line_wins_over_a_change():
 
 
 @pytest.mark.parametrize("preset", PRESETS)
+def test_the_tiny_scale_has_a_checkpoint_at_least_every_five_steps_and_keeps_two_and_the_best(preset):
+    trainer = typed("scale=tiny", f"preset={preset}").trainer
+    assert trainer.checkpoint_every_steps <= 5
+    assert trainer.keep_last >= 2
+    assert trainer.keep_best
+
+
+@pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_differs_between_scales_only_in_steps_factor_accumulation_and_length(preset):
     flat = {
         scale: flatten(OmegaConf.to_container(config(f"preset={preset}", f"scale={scale}"), enum_to_str=True))

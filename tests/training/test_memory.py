@@ -143,6 +143,10 @@ def test_states_are_counted_exactly(settings):
             frozen = body + table - (0 if kind == "lora" else trained)
             assert found.weights == 4 * trained + (2 if bf16 else 4) * frozen
             assert (found.gradients, found.optimiser) == (4 * trained, 8 * trained)
+    low = settings_of(settings, "full", bf16=True, master_weights=False)
+    found = estimate_memory(model, low, vocabulary_size=VOCABULARY, ways=Ways())
+    assert (found.weights, found.gradients, found.optimiser) == tuple(n * (body + table) for n in (2, 2, 4))
+    assert found.casts == 0
     eight = estimate_memory(
         model, settings_of(settings, "full", optimizer="adamw_8bit"), vocabulary_size=VOCABULARY, ways=Ways(shards=2)
     )
@@ -172,7 +176,7 @@ def test_7b_in_full_does_not_fit_80_gigabytes_and_lora_is_suggested(mistral_7b, 
         settings, "full", name="stage2", bf16=True, batch_size=2, gradient_accumulation=16, max_seq_length=2048
     )
     with pytest.raises(ResourceError) as caught:
-        check_memory(mistral_7b, chosen, GPU, vocabulary_size=32768, free=79 * GIGABYTE)
+        check_memory(mistral_7b, chosen, GPU, vocabulary_size=32768, free=79 * GIGABYTE, ways=Ways())
     said = str(caught.value)
     estimate = estimate_memory(mistral_7b, chosen, vocabulary_size=32768, ways=Ways())
     assert (estimate.weights + estimate.gradients + estimate.optimiser) / GIGABYTE == pytest.approx(116, abs=0.5)
@@ -180,13 +184,15 @@ def test_7b_in_full_does_not_fit_80_gigabytes_and_lora_is_suggested(mistral_7b, 
     assert "weights 28.99, casts 14.23, gradients 28.99, optimiser 57.98" in said
     assert "79.00 GB are free" in said
     assert "lora=r64" in said
+    without = replace(chosen, master_weights=False, gradient_checkpointing=True)
+    check_memory(mistral_7b, without, GPU, vocabulary_size=32768, free=79 * GIGABYTE, ways=Ways())
     assert "\n" not in said
 
 
 @pytest.mark.parametrize("kind", ["tables", "lora"])
 def test_7b_stage_1_and_adapters_fit_80_gigabytes(kind, mistral_7b, settings, caplog):
     chosen = settings_of(settings, kind, bf16=True, batch_size=2, gradient_accumulation=16, max_seq_length=2048)
-    found = check_memory(mistral_7b, chosen, GPU, vocabulary_size=32768, free=79 * GIGABYTE)
+    found = check_memory(mistral_7b, chosen, GPU, vocabulary_size=32768, free=79 * GIGABYTE, ways=Ways())
     assert 15 * GIGABYTE < found.total < 71 * GIGABYTE
     assert not caplog.records
 

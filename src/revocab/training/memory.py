@@ -3,10 +3,11 @@
 Letters: N tokens of a micro-batch (B x L), D width, A width of all query heads, K width of all key heads, F width of
 the feed-forward layer, V tokens of the tokenizer; s bytes of a computed number (2 in bf16, else 4).
 
-    weights       trained as they are (float32, the master copy); frozen ones in bf16 where they are cast
-    casts         bf16 copies that autocast makes of float32 matrices and autograd keeps
+    weights       trained ones in float32 (the master copy), frozen ones in bf16 with bf16; without
+                  vocab.master_weights the trained ones too
+    casts         bf16 copies that autocast makes of float32 matrices and autograd keeps; copies in 8 bits with fp8
     gradients     as large as the trained weights
-    optimiser     8 bytes a trained number (AdamW's two moments), 2 with adamw_8bit
+    optimiser     twice the trained weights (AdamW's two moments), 2 bytes a number with adamw_8bit
     activations   a layer, a token:  attention q, k, v, output        s (2 A + 2 K)
                                      feed-forward, gated 3, else 1    s F     (2 with fused kernels)
                                      every norm's input               4 width (s with fused kernels)
@@ -33,6 +34,7 @@ from torch import nn
 
 from revocab.errors import ResourceError
 from revocab.runtime.hardware import free_memory_bytes
+from revocab.training.kernels import PLAIN, why_plain
 from revocab.training.settings import Hardware, LoraSettings, StageSettings
 from revocab.training.trainables import body_layers, lora_targets, trained_parameters
 
@@ -44,7 +46,7 @@ WARN_ABOVE = 0.9  # share of the free memory
 GIGABYTE = 10**9
 SAME_INPUT = ("k_proj", "v_proj", "up_proj")  # as q_proj or gate_proj: one tensor is kept for all
 ATTENTION_OUTPUT = ("o_proj", "dense")  # its input is kept by attention already
-STATE_BYTES = {"adamw_8bit": 2}  # of a trained number; of other optimisers 8
+STATE_BYTES = {"adamw_8bit": 2}  # of a trained number; other optimisers have two of its size
 R64 = LoraSettings(r=64, alpha=16, dropout=0.1, target_modules=("all-linear",))  # what lora=r64 is about
 
 
@@ -116,22 +118,25 @@ class _States:
         frozen = [p for p in model.parameters() if id(p) not in trained]
         adapters = sum(shape.lora.r * (i + o) for i, o in shape.adapted) if shape.lora else 0
         numbers = sum(p.numel() for p in ours) + adapters
-        of_trained = sum(p.numel() * p.element_size() for p in ours) + 4 * adapters
         low = settings.bf16 and ways.frozen_in_bf16
-        of_frozen = sum(p.numel() * _frozen_size(p, low, ways.device) for p in frozen)
-        self.weights = (of_trained + of_frozen) // ways.shards
-        self.gradients = of_trained // ways.shards
-        self.optimiser = STATE_BYTES.get(settings.optimizer, 8) * numbers // ways.shards
+        low_trained = low and not settings.master_weights
+        size = 2 if low_trained else 4
+        weights = [*((p, low_trained) for p in ours), *((p, low) for p in frozen)]
+        of_weights = sum(p.numel() * _kept_size(p, lowered, ways.device) for p, lowered in weights)
+        self.weights = (of_weights + size * adapters) // ways.shards
+        self.gradients = size * numbers // ways.shards
+        self.optimiser = STATE_BYTES.get(settings.optimizer, 2 * size) * numbers // ways.shards
         self.largest_trained = max((p.numel() for p in ours), default=0)
         many = ways.device == "cuda" and settings.optimizer == "adamw_torch"  # all matrices at once
-        self.step = 4 * (numbers // ways.shards if many else self.largest_trained)
+        self.step = size * (numbers // ways.shards if many else self.largest_trained)
         kept = [] if low or settings.gradient_checkpointing else frozen  # recomputed layer by layer
-        wide = [p for p in [*ours, *kept] if p.ndim == 2 and p.element_size() == 4]
+        wide = [p for p in [*([] if low_trained else ours), *kept] if p.ndim == 2 and p.element_size() == 4]
         casts = 2 * sum(p.numel() for p in wide if p is not shape.looked_up)
-        self.casts = casts if settings.bf16 else 0
+        self.casts = (casts if settings.bf16 else 0) + (2 * sum(p.numel() for p in frozen) if settings.fp8 else 0)
 
 
-def _frozen_size(parameter: nn.Parameter, low: bool, device: str) -> int:
+def _kept_size(parameter: nn.Parameter, low: bool, device: str) -> int:
+    """Bytes of a number of this weight while a stage runs."""
     own = parameter.element_size()
     if not low or own <= 2:
         return own
@@ -172,7 +177,8 @@ class _Shape:
         borders = self.stream * self.width * len(self.layers)
         backward = self.size * (4 * max(_widest(layer) for layer in self.layers) + 2 * self.width)
         if self.settings.gradient_checkpointing:
-            return self.tokens * (borders + ends), self.tokens * (backward + max(kept)), self.tokens * borders
+            least = self.size * self.width * len(self.layers)
+            return self.tokens * (borders + ends), self.tokens * (backward + max(kept)), self.tokens * least
         return self.tokens * (sum(kept) + ends), self.tokens * backward, self.tokens * sum(fused)
 
     def loss(self, vocabulary_size: int) -> int:
@@ -284,7 +290,7 @@ def check_memory(
     Raises:
         ResourceError: it cannot fit; with the parts, what is free, and a change that would fit.
     """
-    ways = ways or ways_of(hardware)
+    ways = ways or ways_of(hardware, model)
     free = _for_training(model, ways.device) if free is None else free
 
     def estimate(changed: StageSettings) -> MemoryEstimate:
@@ -304,16 +310,19 @@ def check_memory(
 
 def fits(model: PreTrainedModel, settings: StageSettings, hardware: Hardware, *, vocabulary_size: int) -> bool:
     """Whether the estimate is at most 90 % of what is free."""
-    ways = ways_of(hardware)
+    ways = ways_of(hardware, model)
     found = estimate_memory(model, settings, vocabulary_size=vocabulary_size, ways=ways)
     return found.total <= WARN_ABOVE * _for_training(model, ways.device)
 
 
-def ways_of(hardware: Hardware) -> Ways:
+def ways_of(hardware: Hardware, model: PreTrainedModel) -> Ways:
+    """How a stage of this model is computed on this hardware."""
+    device = "cpu" if hardware.accelerator == "cpu" else "cuda"
     sharded = hardware.devices > 1 and hardware.strategy == "fsdp"
     return Ways(
-        device="cpu" if hardware.accelerator == "cpu" else "cuda",
+        device=device,
         shards=hardware.devices if sharded else 1,
+        fused=hardware.kernels != PLAIN and why_plain(model, device) is None,
         frozen_in_bf16=not sharded,
     )
 

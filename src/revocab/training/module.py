@@ -53,7 +53,7 @@ class StageModule(pl.LightningModule):
         self.kernels.put_in(self.device, self.vocabulary_size)
 
     def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
-        torch.manual_seed(micro_batch_seed(self.seed, batch_idx * self.trainer.world_size + self.global_rank))
+        seed_dropout(self.device, micro_batch_seed(self.seed, batch_idx * self.trainer.world_size + self.global_rank))
         loss = self.kernels.loss(self.model, batch, self.vocabulary_size)
         self.micro_batch_loss = loss.detach().clone()  # a replayed graph writes to the same place
         if self.skip_nonfinite:
@@ -115,6 +115,13 @@ class StageModule(pl.LightningModule):
         """Keep what is trained: the frozen rest comes from the model that the stage starts from."""
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         checkpoint["state_dict"] = {name: t for name, t in checkpoint["state_dict"].items() if name in trained}
+
+
+def seed_dropout(device: torch.device, seed: int) -> None:
+    """As torch.manual_seed, which takes milliseconds where a torch built for other accelerators sees none."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def micro_batch_seed(seed: int, number: int) -> int:
