@@ -1,6 +1,7 @@
 """Speed and memory of the stages on one GPU beside the known recipe, in one run, with random weights.
 
     python benchmarks/gpu_training.py --shape mistral-7b --json speed.json
+    python benchmarks/gpu_training.py --table docs/results/gpu_training.json  # what docs/performance.md shows
 
 The recipe: gradient checkpointing, eager code, everything that is trained in bfloat16, adapters as peft makes them.
 Needed TFLOP/s count 4 floating-point operations per frozen weight of the body and token, 6 per trained one, and what
@@ -244,6 +245,20 @@ def measure(shape: str, arm: Arm, steps: int, device: str) -> dict:
     return {"shape": shape, **asdict(arm), "length": length, **result}
 
 
+def table(rows: list[dict]) -> str:
+    """Markdown of measured rows."""
+    lines = [
+        "| shape | trained | way | micro-batches of a step | tokens/s | x recipe | TFLOP/s | peak GiB |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        batch = f"{row['accumulation']} x {row['batch']} x {row['length']}"
+        cells = [row["shape"], row["kind"], row["way"], batch, f"{row['tokens_per_second']:,.0f}"]
+        cells += [f"{row['times_recipe']:.2f}", f"{row['tflops']:.0f}", f"{row['peak_gib']:.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", nargs="+", choices=list(SHAPES), default=["mistral-7b"])
@@ -251,7 +266,11 @@ def main() -> None:
     parser.add_argument("--only", default="", help="arms whose kind and way contain this")
     parser.add_argument("--without", default="nothing", help="not those that contain this")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--table", type=Path, help="show what such a file holds, and measure nothing")
     arguments = parser.parse_args()
+    if arguments.table:
+        print(table(json.loads(arguments.table.read_text())["rows"]))
+        return
     device = "cuda" if torch.cuda.is_available() else "cpu"
     name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
     rows: list[dict] = []

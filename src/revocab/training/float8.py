@@ -82,7 +82,8 @@ def _quantise_fast(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     global _compiled
     if _compiled is None:
         _compiled = torch.compile(quantise, dynamic=True)
-    return _compiled(x)
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):  # it is compiled anew for every such state
+        return _compiled(x)
 
 
 def frozen_linears(module: nn.Module) -> list[nn.Linear]:
