@@ -179,6 +179,34 @@ def test_jobs_on_two_devices_are_the_jobs_of_one(command, tmp_path):
     assert out.count("finished already") == 2
 
 
+def test_jobs_that_differ_in_stage_2_train_stage_1_once(command, tmp_path, monkeypatch):
+    trained = []
+
+    def fit(*arguments, data, **others):
+        trained.append(data.settings.name)
+        return original(*arguments, data=data, **others)
+
+    original = training.stage.fit
+    monkeypatch.setattr(training.stage, "fit", fit)
+    command("train", "-m", "vocab.lr_stage2=1e-5,1e-4,5e-4", "vocab.probe_steps=0", "seed=11")
+    assert sorted(trained) == ["stage1", "stage2", "stage2", "stage2"]
+    (sweep,) = (tmp_path / "multirun").iterdir()
+    summaries = [read(folder / "summary.json") for folder in jobs(sweep)]
+    stage1 = [summary["bpb"]["heldout"]["stage1"] for summary in summaries]
+    assert len(set(stage1)) == 1
+    assert len({summary["bpb"]["heldout"]["final"] for summary in summaries}) == 3
+    assert len({json.dumps(summary["stage1"]) for summary in summaries}) == 1
+    for folder in jobs(sweep):
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert [(line["stage"], line["step"]) for line in lines] == [
+            (stage, step) for stage in ("stage1", "stage2") for step in (1, 2)
+        ]
+    alone = ("vocab.lr_stage2=1e-4", "vocab.probe_steps=0", "seed=11", "vocab.share_stage1=false")
+    assert command("train", *alone)[0] == 0
+    (folder,) = (tmp_path / "outputs" / "train").iterdir()
+    assert read(folder / "summary.json")["bpb"] in [summary["bpb"] for summary in summaries]
+
+
 def test_a_job_may_end_with_stage_1(command, tmp_path):
     code, _, _ = command("train", "vocab.stage2_steps=0")
     assert code == 0

@@ -120,7 +120,8 @@ class Adaptation:
         model = self.initialised_model()
         if self.config.vocab.enabled:
             for settings, name in zip(self.stages(), ("stage1", "final"), strict=False):
-                model = self.train(model, settings)
+                shared = name == "stage1" and self.config.vocab.share_stage1
+                model = self.train_shared(model, settings) if shared else self.train(model, settings)
                 self.note(name, scorer.score(model, tokenizer))
             self.scores.setdefault("final", self.scores["stage1"])  # without stage 2
         self.note_answers("final", scorer.answer(model, tokenizer))
@@ -166,13 +167,16 @@ class Adaptation:
         for settings in self.runs():
             self.check_memory(model, settings, self.upstream.tokens.target)
 
-    def score_initialised(self, model: PreTrainedModel) -> None:
-        """Scores at once and, where the config asks for it, after the probe."""
-        upstream, tokenizer = self.upstream, self.upstream.tokenizers.target
-        origin = upstream.models.source_origin() | {
-            "alignment": upstream.aligned.folder.name,
+    def initialised_origin(self) -> dict[str, Any]:
+        """What decides the initialised model."""
+        return self.upstream.models.source_origin() | {
+            "alignment": self.upstream.aligned.folder.name,
             "padding": self.config.models.pad_to_multiple_of,
         }
+
+    def score_initialised(self, model: PreTrainedModel) -> None:
+        """Scores at once and, where the config asks for it, after the probe."""
+        upstream, tokenizer, origin = self.upstream, self.upstream.tokenizers.target, self.initialised_origin()
         self.note("init", upstream.scorer.scores(origin, tokenizer, lambda: model))
         if self.config.vocab.probe_steps > 0:
             settings = stages.probe(self.config)
@@ -263,6 +267,27 @@ class Adaptation:
             self.records[settings.name] = record
             self.resumes += [{"stage": settings.name, "step": step} for step in training.resumed_from(folder)]
         return model
+
+    def train_shared(self, model: PreTrainedModel, settings: training.StageSettings) -> PreTrainedModel:
+        """As `train`, but of jobs that train the same from the same start only one does; the others read it back."""
+        hardware = stages.hardware(self.config, scratch=self.job.path)
+        inputs = self.initialised_origin() | {
+            "settings": settings.digest(),
+            "tokens": self.upstream.tokens.target_folder.name,
+            "device": [self.upstream.device, hardware.devices, hardware.strategy, hardware.kernels],
+            "on_the_way": self.on_the_way(),
+            "datasets": self.upstream.scorer.datasets_key() if self.config.evaluation.every_steps else None,
+        }
+        trained = training.shared_stage(
+            self.upstream.cache,
+            inputs,
+            stage=settings.name,
+            folder=self.stage_folder(settings.name),
+            metrics_path=self.job.path / "metrics.jsonl",
+            train=lambda: self.train(model, settings),
+            loggers=self.loggers,
+        )
+        return trained or self.train(model, settings)
 
     def announce(self, settings: training.StageSettings) -> None:
         log.info(

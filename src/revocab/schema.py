@@ -296,6 +296,7 @@ class VocabConfig:
     enabled: bool = True  # false: stop after the initialisation and its probe
     stage1_steps: int = 2500  # optimiser steps, nominal: scale.step_factor times this are run
     lr_stage1: float = MISSING  # peak, reached at the end of warm-up
+    share_stage1: bool = True  # jobs with the same alignment and the same stage 1 train it once; else each its own
     stage2_steps: int = 2500  # 0: the job ends with stage 1
     lr_stage2: float = 5.0e-5
     batch_size: int = MISSING  # sequences of a micro-batch

@@ -10,6 +10,7 @@ from revocab.training.heldout import HeldOut
 from revocab.training.memory import check_memory
 from revocab.training.optimisation import require_optimizer
 from revocab.training.settings import WITHOUT_CHECKPOINTS, Hardware, Kind, LoraSettings, StageSettings
+from revocab.training.sharing import shared_stage
 from revocab.training.stage import check_stage, train_stage
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "check_stage",
     "require_optimizer",
     "resumed_from",
+    "shared_stage",
     "train_stage",
     "with_best_batch",
 ]

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 log = logging.getLogger(__name__)
+RESULT = ("stage.json", "trained.safetensors", "record.json")  # of a finished stage, the last written last
 HALF = ".last.ckpt.tmp"  # a checkpoint on its way
 BEST = "best.ckpt"
 SMOOTHED = 10  # logged losses whose mean says how good a checkpoint is

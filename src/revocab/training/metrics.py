@@ -262,10 +262,8 @@ class StageMetrics(pl.Callback):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:  # closed at once: flushed to the system
                 file.write(json.dumps(line) + "\n")
-        stage = self.settings.name
-        values = numbers_of({key: value for key, value in line.items() if key not in ("stage", "step")}, f"{stage}/")
         for logger in self.loggers:
-            logger.log_metrics(values, step=line["step"])
+            logger.log_metrics(logged_values(line), step=line["step"])
         loss = "skipped" if line["loss"] is None else f"{line['loss']:.3f}"
         self._bar.set_postfix(loss=loss, refresh=False)
 
@@ -295,6 +293,11 @@ def numbers_of(values: Mapping[str, Any], prefix: str) -> dict[str, float]:
         elif isinstance(value, int | float) and not isinstance(value, bool):
             found[f"{prefix}{key}"] = value
     return found
+
+
+def logged_values(line: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a line of metrics.jsonl, as loggers get them."""
+    return numbers_of({key: value for key, value in line.items() if key not in ("stage", "step")}, f"{line['stage']}/")
 
 
 def drop_lines(path: Path, stage: str, *, after: int) -> None:

@@ -26,7 +26,7 @@ class Upstream:
 
     def __init__(self, config: Config, retries: Retries | None = None) -> None:
         place = Workplace(config, retries or Retries(config.pipeline.max_retries, config.pipeline.retry_backoff))
-        self.device = place.device
+        self.device, self.cache = place.device, place.cache
         self.models = Models(place)
         self.questions = Questions(place)
         self.text = Text(place, self.questions)

@@ -131,8 +131,12 @@ class Scorer:
         return {
             **origin,
             "tokenizer": fingerprints.of_tokenizer(tokenizer),
-            "datasets": {name: fingerprints.of_texts(texts) for name, texts in self.text.datasets.items()},
+            "datasets": self.datasets_key(),
         }
+
+    def datasets_key(self) -> dict[str, str]:
+        """Hashes of the held-out texts by name."""
+        return {name: fingerprints.of_texts(texts) for name, texts in self.text.datasets.items()}
 
     def _write_scores(self, folder: Path, scores: Mapping[str, TextScore]) -> dict[str, Any]:
         for number, score in enumerate(scores.values()):
