@@ -100,7 +100,9 @@ class Forwarder:
 def _fit(fit: Fit, folder: Path, send: Send) -> None:
     def load() -> PreTrainedModel:
         """Weights are mapped from the file: processes share them in main memory until they change them."""
-        return torch.load(folder / MODEL, mmap=True, weights_only=False)  # a file that this program has just written
+        return torch.load(
+            folder / MODEL, map_location="cpu", mmap=True, weights_only=False
+        )  # our own file, just written
 
     with (folder / OTHERS).open("rb") as file:
         arguments = pickle.load(file)

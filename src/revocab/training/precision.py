@@ -51,7 +51,7 @@ def _low_residual(embedding: nn.Module) -> Generator[None]:
 def _low_weights(module: nn.Module, *, trained: bool) -> Generator[None]:
     """Frozen weights in bfloat16, trained ones where asked for: these come back rounded, the others as they were."""
     wide = [p for p in module.parameters() if p.dtype == torch.float32 and (trained or not p.requires_grad)]
-    originals = [p.data for p in wide]
+    originals = [p.data.cpu() for p in wide]  # from where scoring left them: beside the copies they would not fit
     for parameter in wide:
         parameter.data = parameter.data.to(LOW)
     try:
