@@ -2,10 +2,11 @@
 
     python benchmarks/tokenizing.py --tokenizer FOLDER --corpus bio.train.jsonl.zst --megabytes 10 40
 
-Ours reads the text from the corpus's memory map, encodes it and writes the ids; the library alone encodes texts that
-are in memory already and throws the result away. The two take turns, `--rounds` times for each size; the ratios are of
-the rates of their fastest rounds; where the machine does other work too, that of the CPU seconds tells more. Memory is
-what the first pass of tokenizing adds to the process, each size in a process of its own.
+Ours reads the text from the corpus's memory map, encodes it, writes the ids shard by shard and joins the shards; the
+library alone encodes texts that are in memory already, in batches of `--batch-mb`, and throws the result away. The two
+take turns, `--rounds` times for each size, with the same threads. Seconds are of the clock, and of all cores together
+(user and system): where the machine does other work too, these tell more. The ratios are of the fewest seconds of
+either. Memory is what the first pass adds to the process, each size in a process of its own; the 5 GB are extrapolated.
 """
 
 import argparse
@@ -20,10 +21,10 @@ from pathlib import Path
 
 from revocab.artifacts import Corpus, Documents
 from revocab.corpus import build_corpus
-from revocab.vocabulary import cut_into_shards, load_tokenizer, tokenize_corpus
+from revocab.vocabulary import cut_into_shards, join_shards, load_tokenizer, tokenize_corpus
 
-BATCH_BYTES = 4 << 20
 MB = 10**6
+WHOLE_MB = 5000  # that the rate is extrapolated to
 Seconds = tuple[float, float]  # of the clock, of all cores together
 
 
@@ -34,21 +35,22 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, nargs="+", default=[10, 40])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--shard-mb", type=int, default=64, help="text tokenized at a time, as tokenization.shard_mb")
+    parser.add_argument("--batch-mb", type=int, nargs="+", default=[4], help="of the library alone; the best counts")
     arguments = parser.parse_args()
-    print("| text | ours, MB/s | library alone, MB/s | ratio | ratio of CPU seconds | memory added |")
-    print("|---|---|---|---|---|---|")
+    print("| text | ours, MB/s | library alone, MB/s | ratio | ratio of CPU seconds | memory added | 5 GB would take |")
+    print("|---|---|---|---|---|---|---|")
     for megabytes in arguments.megabytes:
-        given = (arguments.tokenizer, arguments.corpus, megabytes, arguments.rounds)
+        given = (arguments.tokenizer, arguments.corpus, megabytes, arguments.rounds, arguments.batch_mb)
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             size, ours, alone, added = pool.submit(measure, *given, arguments.shard_mb * MB).result()
         print(
             f"| {size / MB:.0f} MB | {size / MB / ours[0]:.2f} | {size / MB / alone[0]:.2f} | {alone[0] / ours[0]:.1%} "
-            f"| {alone[1] / ours[1]:.1%} | {added / MB:.0f} MB |"
+            f"| {alone[1] / ours[1]:.1%} | {added / MB:.0f} MB | {ours[0] * WHOLE_MB * MB / size / 60:.0f} min |"
         )
 
 
 def measure(
-    tokenizer_name: str, corpus: list[str], megabytes: int, rounds: int, shard_bytes: int
+    tokenizer_name: str, corpus: list[str], megabytes: int, rounds: int, batch_mb: list[int], shard_bytes: int
 ) -> tuple[int, Seconds, Seconds, int]:
     """(bytes, our fewest seconds, the library's, bytes of memory that ours added)."""
     tokenizer = load_tokenizer(tokenizer_name)
@@ -63,10 +65,10 @@ def measure(
         before = resident()
         first = seconds(lambda: in_shards(folder, tokenizer, shard_bytes))
         peak = peak_resident()
-        batches = list(in_batches(documents))
+        sizes = [list(in_batches(documents, size * MB)) for size in batch_mb]
         ours, alone = [first], []
         for _ in range(rounds):
-            alone.append(seconds(lambda: encode(tokenizer, batches)))
+            alone += [seconds(lambda batches=batches: encode(tokenizer, batches)) for batches in sizes]
             ours.append(seconds(lambda: in_shards(folder, tokenizer, shard_bytes)))
         return documents.num_bytes, fewest(ours), fewest(alone), peak - before
 
@@ -76,6 +78,7 @@ def in_shards(folder: Path, tokenizer: object, shard_bytes: int) -> None:
     borders = cut_into_shards(Corpus.load(folder).train, shard_bytes)
     for number, (first, last) in enumerate(borders):
         tokenize_corpus(folder / str(number), Corpus.load(folder).train, tokenizer, first=first, last=last)
+    join_shards(folder / "whole", [folder / str(number) for number in range(len(borders))])
 
 
 def encode(tokenizer: object, batches: list[list[str]]) -> None:
@@ -83,10 +86,10 @@ def encode(tokenizer: object, batches: list[list[str]]) -> None:
         tokenizer.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=False)
 
 
-def in_batches(documents: Documents) -> Iterator[list[str]]:
-    """Texts of some megabytes together, as many as ours takes at a time."""
+def in_batches(documents: Documents, batch_bytes: int) -> Iterator[list[str]]:
+    """Texts of so many bytes together."""
     places = range(len(documents))
-    for _, group in itertools.groupby(places, key=lambda place: int(documents.offsets[place]) // BATCH_BYTES):
+    for _, group in itertools.groupby(places, key=lambda place: int(documents.offsets[place]) // batch_bytes):
         yield [documents[place] for place in group]
 
 
