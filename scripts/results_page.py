@@ -10,7 +10,8 @@ stands between two markers of the page:
     <!-- end -->
 
 first the file, then the settings that name a row, the columns (COLUMNS below), and which jobs (all where nothing
-stands there): fields that must have these values.
+stands there): fields that must have these values. A setting with a value behind it, such as `alignment.top_k=10`, is a
+part of a row's name only where the job has another one. `order=final` ranks the jobs by this score, the best first.
 """
 
 import argparse
@@ -101,21 +102,40 @@ def setting(row: Record, key: str) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def matches(row: Record, conditions: str) -> bool:
+def row_name(row: Record, keys: list[str]) -> str:
+    """Values of the settings; of one with a usual value behind it, name and value where it is another."""
+    words = []
+    for key, _, usual in (key.partition("=") for key in keys):
+        if not usual:
+            words.append(setting(row, key))
+        elif key in row["labels"] and setting(row, key) != usual:
+            words.append(f"{key.split('.')[-1].replace('_', ' ')} {setting(row, key)}")
+    return ", ".join(words)
+
+
+def choose(records: list[Record], conditions: str) -> list[Record]:
+    """The jobs that meet the conditions, in the order that they ask for."""
     wanted = dict(word.split("=", 1) for word in conditions.split())
-    return all(str(row.get(key, row["labels"].get(key))) == value for key, value in wanted.items())
+    order = wanted.pop("order", None)
+    rows = [
+        row
+        for row in records
+        if all(str(row.get(key, row["labels"].get(key))) == value for key, value in wanted.items())
+    ]
+    return sorted(rows, key=lambda row: first_score(row, order)) if order else rows
 
 
 def table(records: list[Record], keys: list[str], columns: list[str]) -> str:
-    """A table in Markdown: one row per job, in the order of the file."""
-    lines = [[" ".join(key.split(".")[-1] for key in keys), *(COLUMNS[column][0] for column in columns)]]
+    """A table in Markdown: one row per job."""
+    named = " ".join(key.split(".")[-1] for key in keys if "=" not in key)
+    lines = [[named, *(COLUMNS[column][0] for column in columns)]]
     lines.append(["---"] * len(lines[0]))
     best = {column: min(records, key=lambda row: first_score(row, column)) for column in columns if column in RANKED}
     for row in records:
         cells = [COLUMNS[column][1](row) for column in columns]
         bold = [best.get(column) is row and len(records) > 1 for column in columns]
         cells = [f"**{cell}**" if strong else cell for cell, strong in zip(cells, bold, strict=True)]
-        lines.append([", ".join(setting(row, key) for key in keys), *cells])
+        lines.append([row_name(row, keys), *cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -139,7 +159,7 @@ def render(page: str, root: Path) -> str:
 
     def remake(match: re.Match[str]) -> str:
         opening, name, keys, columns, conditions, closing = match.groups()
-        rows = [row for row in json.loads((root / name).read_text()) if matches(row, conditions or "")]
+        rows = choose(json.loads((root / name).read_text()), conditions or "")
         if not rows:
             sys.exit(f"{name}: no job has {conditions}")
         return f"{opening}{table(rows, keys.split(), columns.split())}\n\n{origin(rows)}\n{closing}"

@@ -24,6 +24,39 @@ def test_every_table_is_made_of_the_stored_summaries(results_page):
     assert results_page.render(page, ROOT) == page, "run: python scripts/results_page.py render docs/results.md"
 
 
+def test_unusual_values_name_a_row_and_jobs_are_ranked(results_page, tmp_path):
+    def job(final, **labels):
+        facts = {"sweep": "one", "commit": "abc", "date": "2026-11-24", "device": "cpu"}
+        return {**facts, "labels": {f"alignment.{key}": value for key, value in labels.items()}, "bpb": {"bio": final}}
+
+    rows = [
+        job({"source": 1.0, "final": 0.9}, method="random"),
+        job({"source": 1.0, "final": 0.7}, method="mixed", top_k=10, similarity_threshold=0.4),
+        job({"source": 1.0, "final": 0.8}, method="mixed", top_k=1, similarity_threshold=None),
+    ]
+    (tmp_path / "file.json").write_text(json.dumps(rows))
+    keys = "alignment.method alignment.top_k=10 alignment.similarity_threshold=None"
+    page = f"<!-- table file.json: {keys} | final | order=final -->\n<!-- end -->\n"
+    assert results_page.render(page, tmp_path).splitlines()[1:6] == [
+        "| method | after stage 2 |",
+        "| --- | --- |",
+        "| mixed, similarity threshold 0.4 | **0.7000 (0.700)** |",
+        "| mixed, top k 1 | 0.8000 (0.800) |",
+        "| random | 0.9000 (0.900) |",
+    ]
+
+
+def test_every_picture_is_made_of_the_stored_summaries(results_page, monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    import results_plot
+
+    pictures = sorted((ROOT / "docs" / "results").glob("*.svg"))
+    assert pictures
+    for picture in pictures:
+        made = results_plot.draw(json.loads(picture.with_suffix(".json").read_text()))
+        assert made == picture.read_text(), f"run: python scripts/results_plot.py {picture.with_suffix('.json').name}"
+
+
 def test_rows_columns_and_conditions(results_page, tmp_path):
     def job(rate, final, sweep):
         scores = {"bio": {"source": 1.0, "final": final}, "general": {"source": 2.0}}

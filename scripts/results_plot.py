@@ -1,0 +1,114 @@
+"""A picture of a file in docs/results: bits per byte of every job by stage, a line per job, the best at the top.
+
+    python scripts/results_plot.py docs/results/embedded_alignments.json
+
+writes `docs/results/embedded_alignments.svg`: the first data set, on a logarithmic axis.
+"""
+
+import argparse
+import json
+import math
+import sys
+from html import escape
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from results_page import Record, choose, row_name
+
+from revocab.runtime.files import write_text
+
+# Names of rows: the method, and of its variants what is unusual about them.
+KEYS = ["alignment.method", "alignment.subtoken_weights=uniform", "alignment.top_k=10"]
+KEYS += ["alignment.similarity_threshold=None", "alignment.boundary_share=0"]
+STAGES = {  # light to dark in the order of time
+    "init": ("init", "#b8bec8"),
+    "probe": ("probe", "#8db4e2"),
+    "stage1": ("after stage 1", "#3f7fc4"),
+    "final": ("after stage 2", "#12365f"),
+}
+WIDTH, NAMES, LINE, TOP, RADIUS = 860, 270, 24, 64, 6  # pixels; NAMES: width of the names on the left
+TICKS = (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 16)  # bits per byte
+
+
+def draw(records: list[Record]) -> str:
+    """The picture as SVG; jobs without a score of the last stage are left out."""
+    scores = {row_name(row, KEYS): next(iter(row["bpb"].values())) for row in choose(records, "order=final")}
+    scores = {name: each for name, each in scores.items() if "final" in each}
+    source = next(iter(scores.values()))["source"]
+    values = [each[stage] for each in scores.values() for stage in STAGES if stage in each]
+    low, high = math.log(min(source, *values) * 0.97), math.log(max(values) * 1.03)
+
+    def place(value: float) -> float:
+        return NAMES + (WIDTH - NAMES - 20) * (math.log(value) - low) / (high - low)
+
+    bottom = TOP + LINE * len(scores)
+    parts = [*legend(), *axis(place, bottom, math.exp(low), math.exp(high))]
+    parts += reference(place(source), bottom, source)
+    for number, (name, each) in enumerate(scores.items()):
+        parts += line(name, each, TOP + LINE * (number + 0.5), place)
+    size = f'width="{WIDTH}" height="{bottom + 34}"'
+    style = 'font-family="system-ui, sans-serif" font-size="13" fill="#1d2530"'
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style} role="img">',
+            "<title>Bits per byte by stage, a line per job</title>",
+            '<rect width="100%" height="100%" fill="white"/>',
+            *parts,
+            "</svg>\n",
+        ]
+    )
+
+
+def legend() -> list[str]:
+    parts = []
+    for number, (title, colour) in enumerate(STAGES.values()):
+        x = NAMES + 130 * number
+        parts += [dot(x, 20, colour, title), text(x + 12, 24.5, title)]
+    return parts
+
+
+def axis(place, bottom: float, low: float, high: float) -> list[str]:
+    parts = [text(20, bottom + 20, "bits per byte, lower is better", colour="#5a6472")]
+    for tick in (tick for tick in TICKS if low <= tick <= high):
+        x = place(tick)
+        parts.append(f'<path d="M{x:.1f} {TOP - 8}V{bottom}" stroke="#e6e9ee"/>')
+        parts.append(text(x, bottom + 20, f"{tick:g}", anchor="middle", colour="#5a6472"))
+    return parts
+
+
+def reference(x: float, bottom: float, value: float) -> list[str]:
+    """What the untouched source model scores."""
+    return [
+        f'<path d="M{x:.1f} {TOP - 8}V{bottom}" stroke="#b3541e" stroke-dasharray="4 3"/>',
+        text(x - 4, TOP - 14, f"source model {value:.3f}", colour="#b3541e"),
+    ]
+
+
+def line(name: str, scores: dict[str, float], y: float, place) -> list[str]:
+    found = {stage: scores[stage] for stage in STAGES if stage in scores}
+    ends = [place(value) for value in found.values()]
+    parts = [text(NAMES - 12, y + 4.5, name, anchor="end")]
+    parts.append(f'<path d="M{min(ends):.1f} {y}H{max(ends):.1f}" stroke="#cfd5dd" stroke-width="2"/>')
+    for stage, value in found.items():
+        title, colour = STAGES[stage]
+        parts.append(dot(place(value), y, colour, f"{name}, {title}: {value:.4f}"))
+    return parts
+
+
+def dot(x: float, y: float, colour: str, title: str) -> str:
+    return f'<circle cx="{x:.1f}" cy="{y}" r="{RADIUS}" fill="{colour}"><title>{escape(title)}</title></circle>'
+
+
+def text(x: float, y: float, words: str, *, anchor: str = "start", colour: str = "#1d2530") -> str:
+    return f'<text x="{x:.1f}" y="{y}" text-anchor="{anchor}" fill="{colour}">{escape(words)}</text>'
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path)
+    file = parser.parse_args().file
+    write_text(file.with_suffix(".svg"), draw(json.loads(file.read_text())))
+
+
+if __name__ == "__main__":
+    main()
