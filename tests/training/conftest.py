@@ -56,10 +56,12 @@ DEFAULTS: dict[str, Any] = {
 LORA = LoraSettings(r=2, alpha=4, dropout=0.2, target_modules=("all-linear",))
 
 
-def model_of(family: str = "Llama", *, tied: bool = False, rows: int = VOCABULARY, layers: int = 2) -> Any:
+def model_of(
+    family: str = "Llama", *, tied: bool = False, rows: int = VOCABULARY, layers: int = 2, **sizes: int
+) -> Any:
     suffix = "TextConfig" if family == "Gemma3" else "Config"
     config = getattr(transformers, family + suffix)(
-        vocab_size=rows, tie_word_embeddings=tied, **(SHAPE | {"num_hidden_layers": layers}), **FAMILIES[family]
+        vocab_size=rows, tie_word_embeddings=tied, **(SHAPE | {"num_hidden_layers": layers} | sizes), **FAMILIES[family]
     )
     with torch.random.fork_rng():
         torch.manual_seed(7)

@@ -5,7 +5,7 @@ import torch
 
 from revocab.errors import ConfigError
 from revocab.training import train_stage
-from revocab.training.float8 import E4M3, quantise
+from revocab.training.float8 import E4M3, frozen_linears, quantise
 from revocab.training.precision import computing_in
 from revocab.training.trainables import prepare
 
@@ -75,6 +75,17 @@ def test_rows_in_8_bits_are_as_exact_as_the_format():
     error = (eight.double() * scale.double() - rows).abs()
     assert bool((error <= rows.abs() / 16 + scale.double() / 512).all())  # 3 bits of mantissa; subnormals near 0
     assert error.max() > 0
+
+
+@pytest.mark.parametrize("kind", ["tables", "lora", "lora_tables"])
+def test_8_bits_are_for_frozen_layers_of_the_body_alone(kind, make_model, settings):
+    """Not for the output table: the fused loss reads it as it is, and scores on the way would differ from it."""
+    model = make_model(rows=32, hidden_size=16, intermediate_size=32)
+    module = prepare(model, settings(kind=kind, name="stage2")).module
+    assert model.lm_head.weight.requires_grad is (kind != "lora")
+    found = frozen_linears(module)
+    assert len(found) == 2 * 5  # q, o, gate, up, down of two layers; k and v have 8 rows
+    assert model.lm_head not in found
 
 
 def test_rows_of_nothing_stay_nothing():

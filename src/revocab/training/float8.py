@@ -88,10 +88,13 @@ def _quantise_fast(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def frozen_linears(module: nn.Module) -> list[nn.Linear]:
     """Those whose weight is frozen, of sizes that the units can multiply; the tables are no part of them."""
+    model: Any = module  # of transformers, with or without adapters around its layers
+    output_table = model.get_output_embeddings()
     return [
         layer
         for layer in module.modules()
         if type(layer) is nn.Linear
+        and layer is not output_table
         and not layer.weight.requires_grad
         and all(size % SIDE == 0 for size in layer.weight.shape)
     ]
