@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from revocab.runtime.retry import is_out_of_memory
 from revocab.training.adapters import fused_adapters
 from revocab.training.loss import fused_next_token_loss, next_token_loss
 
@@ -40,10 +41,12 @@ ATTENTION = [
 ]
 
 
-def why_plain(model: PreTrainedModel, device: str) -> str | None:
+def why_plain(model: PreTrainedModel, device: str, *, sharded: bool) -> str | None:
     """The reason for which there are no fused kernels for this model here; None if there are."""
     if device != "cuda":
         return "they need a GPU"
+    if sharded:  # a layer's parameters are whole only while the layer itself is called
+        return "the weights are shared out among devices"
     if importlib.util.find_spec("liger_kernel") is None:
         return "liger-kernel is not installed: pip install 'revocab[gpu]'"
     if getattr(model.get_output_embeddings(), "bias", None) is not None:
@@ -65,6 +68,7 @@ class Kernels:
         shape: sequences and tokens of a micro-batch.
         bf16: whether training runs under autocast.
         graphs: whether a micro-batch may become a CUDA graph: not where it is recomputed or shared out.
+        sharded: whether each device has only a part of every parameter.
     """
 
     def __init__(
@@ -76,8 +80,10 @@ class Kernels:
         shape: tuple[int, int],
         bf16: bool,
         graphs: bool,
+        sharded: bool,
     ) -> None:
         self.model, self.module, self.wanted, self.shape, self.bf16 = model, module, wanted, shape, bf16
+        self.sharded = sharded
         self.graphs = graphs and wanted == "auto"
         self.name = PLAIN  # of those that training uses, or used last
         self.loss: Callable[..., torch.Tensor] = next_token_loss
@@ -93,15 +99,13 @@ class Kernels:
         """Put them in where they are wanted, exist, and agree; the model is on its device by now."""
         if self.wanted == PLAIN:
             return
-        if reason := why_plain(self.model, device.type):
+        if reason := why_plain(self.model, device.type, sharded=self.sharded):
             log.log(logging.INFO if device.type == "cuda" else logging.DEBUG, "No fused kernels: %s.", reason)
             return
         plain = self._sample(device, vocabulary_size)
-        for change in (_liger(self.model), fused_adapters(self.module), sdpa_kernel(ATTENTION, set_priority=True)):
-            self._inside.enter_context(change)
-        self.loss, self.name = fused_next_token_loss, "liger"
-        logging.getLogger("liger_kernel").setLevel(logging.ERROR)  # it names every backend that is not there
-        fused = self._sample(device, vocabulary_size)
+        fused = self._fuse(device, vocabulary_size)
+        if fused is None:
+            return
         tolerance = TOLERANCE[torch.bfloat16 if self.bf16 else torch.float32]
         if not all(math.isclose(a, b, rel_tol=limit) for a, b, limit in zip(plain, fused, tolerance, strict=True)):
             self.take_out()
@@ -114,6 +118,23 @@ class Kernels:
         if self.graphs:
             self._capture(device, vocabulary_size)
         log.info("Kernels: %s (loss of a sample %.5f, plain %.5f)", self.name, fused[0], plain[0])
+
+    def _fuse(self, device: torch.device, vocabulary_size: int) -> tuple[float, float] | None:
+        """Put them in and compute the sample by them; None, with a warning and as before, where they do not run."""
+        try:
+            for change in (_liger(self.model), fused_adapters(self.module), sdpa_kernel(ATTENTION, set_priority=True)):
+                self._inside.enter_context(change)
+            self.loss, self.name = fused_next_token_loss, "liger"
+            logging.getLogger("liger_kernel").setLevel(logging.ERROR)  # it names every backend that is not there
+            return self._sample(device, vocabulary_size)
+        except Exception as error:  # of liger-kernel, Triton or its compiler, for whatever the model is made of
+            self.take_out()
+            self.name = PLAIN
+            if is_out_of_memory(error):
+                raise
+            said = next(iter(str(error).splitlines()), "")
+            log.warning("Fused kernels fail (%s: %s): the plain ones are used.", type(error).__name__, said)
+            return None
 
     def take_out(self) -> None:
         self._inside.close()
@@ -146,10 +167,10 @@ class Kernels:
         try:
             with torch.enable_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
                 loss = self.loss(self.module, ids, vocabulary_size)
-                gradients = torch.autograd.grad(loss, trained)
+                gradients = torch.autograd.grad(loss, trained, allow_unused=True)  # as of a tower for pictures
         finally:
             self.module.train(training)
-        return float(loss.detach()), float(nn.utils.get_total_norm(gradients))
+        return float(loss.detach()), float(nn.utils.get_total_norm([each for each in gradients if each is not None]))
 
 
 class _Loss(nn.Module):
@@ -190,13 +211,13 @@ def _liger(model: PreTrainedModel) -> Generator[None]:
     code = vars(sys.modules[type(model).__module__])
     names = dict(code)
     parts = [(part, dict(part.__dict__)) for part in model.modules()]
-    wanted: dict[str, Any] = {"rope": True, "cross_entropy": False, "fused_linear_cross_entropy": False}
-    with warnings.catch_warnings():  # of kernels for other devices
-        warnings.simplefilter("ignore")
-        _patches()._apply_liger_kernel_to_instance(model=model, **wanted)
-    for name in MASKS & names.keys():
-        code[name] = _unmasked(names[name])
+    without_loss: dict[str, Any] = {"cross_entropy": False, "fused_linear_cross_entropy": False}  # it is ours
     try:
+        with warnings.catch_warnings():  # of kernels for other devices
+            warnings.simplefilter("ignore")
+            _patches()._apply_liger_kernel_to_instance(model=model, **without_loss)
+        for name in MASKS & names.keys():
+            code[name] = _unmasked(names[name])
         yield
     finally:
         code.update(names)

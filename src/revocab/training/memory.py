@@ -322,7 +322,7 @@ def ways_of(hardware: Hardware, model: PreTrainedModel) -> Ways:
     return Ways(
         device=device,
         shards=hardware.devices if sharded else 1,
-        fused=hardware.kernels != PLAIN and why_plain(model, device) is None,
+        fused=hardware.kernels != PLAIN and why_plain(model, device, sharded=sharded) is None,
         frozen_in_bf16=not sharded,
     )
 

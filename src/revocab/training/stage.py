@@ -114,6 +114,7 @@ def fit(
         model = load()
         prepared = prepare(model, settings)
         trainer = _trainer(settings, hardware, [*scores, metrics, checkpointing], metrics.data_clock)
+        sharded = isinstance(trainer.strategy, ShardedStrategy)
         kernels = Kernels(
             model,
             prepared.module,
@@ -121,6 +122,7 @@ def fit(
             shape=(settings.batch_size, settings.max_seq_length),
             bf16=settings.bf16,
             graphs=hardware.devices == 1 and not settings.gradient_checkpointing,
+            sharded=sharded,
         )
         module = StageModule(
             prepared.module,
@@ -132,7 +134,6 @@ def fit(
             seed=settings.seed,
         )
         mode = training_mode(model, gradient_checkpointing=settings.gradient_checkpointing)
-        sharded = isinstance(trainer.strategy, ShardedStrategy)
         precision = computing_in(prepared.module, _embedding(model), settings, sharded=sharded)
         with mode, precision, _own_randomness(), _disk_errors(place.path, metrics_path):
             try:

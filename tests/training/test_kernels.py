@@ -1,0 +1,145 @@
+"""Fused kernels are put in and taken out again, whatever happens on the way; a stand-in takes liger-kernel's place."""
+
+import importlib
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from revocab.errors import ModelError
+from revocab.training import Hardware, kernels, train_stage
+from revocab.training.kernels import Kernels, why_plain
+from revocab.training.memory import ways_of
+from revocab.training.trainables import prepare
+
+CPU = torch.device("cpu")
+VOCABULARY = 29
+
+
+@pytest.fixture
+def liger(monkeypatch):
+    """liger(then=...): what is put in changes a method and a name as liger-kernel does; `then` runs behind that."""
+    code = importlib.import_module("transformers.models.llama.modeling_llama")
+
+    def arm(then=lambda: None, factor=1.0):
+        def apply(model, **_):
+            norm = model.model.norm
+            plain = norm.forward
+            norm.__dict__["forward"] = lambda hidden: plain(hidden) * factor
+            code.apply_rotary_pos_emb = lambda q, k, cos, sin: code.__dict__["original"](q, k, cos, sin)
+            then()
+
+        monkeypatch.setitem(code.__dict__, "original", code.apply_rotary_pos_emb)
+        monkeypatch.setattr(kernels, "_patches", lambda: SimpleNamespace(_apply_liger_kernel_to_instance=apply))
+        monkeypatch.setattr(kernels, "why_plain", lambda model, device, *, sharded: None)
+        monkeypatch.setattr(kernels, "fused_next_token_loss", kernels.next_token_loss)
+        return code
+
+    return arm
+
+
+def kernels_of(model, module=None, **changes):
+    usual = {"wanted": "fused", "shape": (2, 8), "bf16": False, "graphs": False, "sharded": False}
+    return Kernels(model, module or model, **(usual | changes))
+
+
+def state_of(model, code):
+    return [dict(part.__dict__) for part in model.modules()], dict(code.__dict__)
+
+
+def test_they_are_in_until_they_are_taken_out(make_model, liger, caplog):
+    model, code = make_model(), liger()
+    before, ids = state_of(model, code), torch.arange(8).view(1, 8)
+    logits = model(input_ids=ids).logits
+    with caplog.at_level("INFO"):
+        each = kernels_of(model)
+        each.put_in(CPU, VOCABULARY)
+    assert each.name == "liger"
+    assert "forward" in model.model.norm.__dict__
+    assert code.apply_rotary_pos_emb is not before[1]["apply_rotary_pos_emb"]
+    torch.testing.assert_close(model(input_ids=ids).logits, logits)
+    each.take_out()
+    assert state_of(model, code) == before
+    assert each.name == "liger"  # what the stage was trained with
+    assert "Kernels: liger" in caplog.text
+
+
+def test_those_of_another_formula_are_taken_out(make_model, liger, caplog):
+    model, code = make_model(), liger(factor=1.5)
+    before = state_of(model, code)
+    each = kernels_of(model)
+    each.put_in(CPU, VOCABULARY)
+    assert (each.name, each.loss) == ("plain", kernels.next_token_loss)
+    assert state_of(model, code) == before
+    assert "plain ones are used" in caplog.text
+
+
+def raises(error):
+    def then():
+        raise error
+
+    return then
+
+
+def test_what_does_not_run_leaves_nothing_behind(make_model, liger, caplog):
+    """Half of it is put in when liger-kernel finds a part that it has no kernel for."""
+    model, code = make_model(), liger(then=raises(NotImplementedError("no rope for Glm4 models.\nat length")))
+    before = state_of(model, code)
+    each = kernels_of(model)
+    each.put_in(CPU, VOCABULARY)
+    assert (each.name, each.loss) == ("plain", kernels.next_token_loss)
+    assert state_of(model, code) == before
+    assert "Fused kernels fail (NotImplementedError: no rope for Glm4 models.): the plain ones are used." in caplog.text
+
+
+def test_memory_that_runs_out_passes_and_leaves_nothing_behind(make_model, liger):
+    model, code = make_model(), liger(then=raises(torch.OutOfMemoryError("CUDA out of memory.")))
+    before = state_of(model, code)
+    with pytest.raises(torch.OutOfMemoryError):
+        kernels_of(model).put_in(CPU, VOCABULARY)
+    assert state_of(model, code) == before
+
+
+@pytest.mark.parametrize("kind", ["tables", "lora"])
+def test_a_stage_that_is_stopped_takes_them_out(kind, make_model, liger, corpus, settings, cpu, monkeypatch):
+    model, code = make_model(), liger()
+    names = dict(code.__dict__)
+
+    def broken(*_):
+        raise ModelError("stopped")
+
+    monkeypatch.setattr("revocab.training.module.StageModule.optimizer_zero_grad", broken)
+    with pytest.raises(ModelError):
+        train_stage(model, corpus, settings(kind=kind, bf16=True), cpu, folder=None, metrics_path=None)
+    assert dict(code.__dict__) == names
+    assert "forward" not in model.model.norm.__dict__
+
+
+def test_a_stage_by_them_ends_as_a_plain_one(make_model, liger, corpus, settings, cpu):
+    plain, record = train_stage(make_model(), corpus, settings(), cpu, folder=None, metrics_path=None)
+    liger()
+    fused, other = train_stage(make_model(), corpus, settings(), cpu, folder=None, metrics_path=None)
+    assert (record.kernels, other.kernels) == ("plain", "liger")
+    for (name, value), (_, expected) in zip(fused.named_parameters(), plain.named_parameters(), strict=True):
+        torch.testing.assert_close(value, expected, msg=name)
+
+
+def test_a_parameter_that_no_text_reaches_is_no_obstacle(make_model, liger, settings):
+    model, _ = make_model(), liger()
+    model.tower = torch.nn.Linear(2, 2)
+    each = kernels_of(model, prepare(model, settings(kind="full", name="stage2")).module)
+    each.put_in(CPU, VOCABULARY)
+    assert each.name == "liger"
+    each.take_out()
+
+
+def test_weights_that_are_shared_out_are_trained_by_plain_kernels(make_model, monkeypatch):
+    """A sharded layer's weights are whole inside the layer alone; neither loss nor sample could be computed."""
+    monkeypatch.setattr(kernels.importlib.util, "find_spec", lambda name: name)
+    known = SimpleNamespace(MODEL_TYPE_TO_APPLY_LIGER_FN={"llama": None})
+    monkeypatch.setattr(kernels, "_patches", lambda: known)
+    assert why_plain(make_model(), "cuda", sharded=False) is None
+    assert "shared out" in (why_plain(make_model(), "cuda", sharded=True) or "")
+    for strategy, fused in (("ddp", True), ("fsdp", False)):
+        hardware = Hardware(accelerator="gpu", devices=2, strategy=strategy, num_workers=0)
+        assert ways_of(hardware, make_model()).fused is fused
