@@ -3,12 +3,13 @@
 import json
 import math
 import time
+from dataclasses import replace
 
 import pytest
 from pytorch_lightning.loggers import Logger
 
 from revocab.errors import TrainingError
-from revocab.training import train_stage
+from revocab.training import batch_search, train_stage
 from revocab.training.metrics import LAG, StageMetrics, drop_lines
 
 
@@ -140,6 +141,9 @@ def test_lines_that_follow_one_step_later_are_the_same(
     if log_every == 1:
         assert written[:4] == [(1, []), (2, [1]), (3, [1, 2]), (4, [1, 2, 3])]
         assert written[-1] == (9, list(range(1, 9)))
+    else:
+        assert written[:5] == [(1, []), (2, [1]), (3, [1]), (4, [1]), (5, [1, 4])]
+        assert written[-1] == (9, [1, 4, 8])
 
 
 def test_a_loss_that_is_not_finite_is_found_one_step_later_with_its_own_step(
@@ -151,3 +155,56 @@ def test_a_loss_that_is_not_finite_is_found_one_step_later_with_its_own_step(
     with pytest.raises(TrainingError, match=r"in step 2 of 9"):
         train_stage(model, corpus, chosen, cpu, folder=tmp_path / "s", metrics_path=None)
     assert not list((tmp_path / "s").glob("*.ckpt"))
+
+
+class Device:
+    """Works for `seconds` at each step that it was given, one behind the other, while the processor goes on."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.free_at = seconds, 0.0
+
+    def event(self) -> "Device.Event":
+        self.free_at = max(self.free_at, time.perf_counter()) + self.seconds
+        return Device.Event(self.free_at)
+
+    class Event:
+        def __init__(self, at: float) -> None:
+            self.at = at
+
+        def query(self) -> bool:
+            return time.perf_counter() >= self.at
+
+        def synchronize(self) -> None:
+            time.sleep(max(0.0, self.at - time.perf_counter()))
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """device(seconds): training as on a GPU that takes so long for a step."""
+    original = StageMetrics._finished
+
+    def arm(seconds):
+        slow = Device(seconds)
+        monkeypatch.setitem(LAG, "cpu", 1)
+        monkeypatch.setattr(
+            StageMetrics, "_finished", lambda self, *others: replace(original(self, *others), arrived=slow.event())
+        )
+
+    return arm
+
+
+def test_a_line_has_the_time_at_which_the_device_was_done(make_model, corpus, settings, cpu, tmp_path, device):
+    """Not the one at which the processor had handed the step over: the device is then steps behind."""
+    device(0.1)
+    path = tmp_path / "metrics.jsonl"
+    train_stage(make_model(), corpus, settings(steps=6, log_every=2), cpu, folder=None, metrics_path=path)
+    seconds = {line["step"]: line["seconds"] for line in map(json.loads, path.read_text().splitlines())}
+    assert list(seconds) == [1, 2, 4, 6]
+    first = seconds[1] - 0.1
+    assert seconds == {step: pytest.approx(first + 0.1 * step, abs=0.05) for step in seconds}
+
+
+def test_the_speed_of_a_trial_is_the_device_s(make_model, corpus, settings, cpu, device):
+    device(0.1)
+    chosen = settings(steps=batch_search.STEPS, batch_size=2, max_seq_length=8)
+    assert batch_search.measure(make_model, corpus, chosen, cpu) == pytest.approx(2 * 8 / 0.1, rel=0.15)

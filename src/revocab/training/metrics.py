@@ -46,7 +46,11 @@ class FinishedStep:
     values: torch.Tensor  # loss and gradient norm, in main memory
     arrived: torch.cuda.Event | None  # None: they are there
     learning_rate: float
-    seconds: float
+    seconds: float  # of training when the device had been given all of the step
+
+    @property
+    def is_under_way(self) -> bool:
+        return self.arrived is not None and not self.arrived.query()
 
     def read(self) -> tuple[float, float]:
         """Wait for the values, if need be, but for nothing that the device was given later."""
@@ -77,6 +81,7 @@ class StageMetrics(pl.Callback):
         self.skipped, self._skipped_in_a_row = 0, 0  # steps that were left out, for they were not finite
         self._losses: list[torch.Tensor] = []  # of the micro-batches of the running step
         self._pending: list[FinishedStep] = []
+        self._read_at = 0.0  # seconds of training when the device was seen to be done with the last step that was read
         self._lag = 0
         self._added: dict[int, Mapping[str, Any]] = {}  # by step: what its line holds besides
 
@@ -152,7 +157,7 @@ class StageMetrics(pl.Callback):
         self._losses = []
         self._pending.append(self._finished(values, trainer, pl_module.learning_rate))
         self._bar.update(1)
-        if self._is_logged(trainer.global_step):
+        if self._is_logged(trainer.global_step - self._lag):
             self.flush(trainer, but_last=self._lag)
 
     def _finished(self, values: torch.Tensor, trainer: pl.Trainer, learning_rate: float) -> FinishedStep:
@@ -184,7 +189,9 @@ class StageMetrics(pl.Callback):
         ready = self._pending[: len(self._pending) - but_last]
         self._pending = self._pending[len(ready) :]
         for finished in ready:
+            waits = finished.is_under_way
             loss, norm = finished.read()
+            self._read_at = self.seconds if waits else max(finished.seconds, self._read_at)
             finite = math.isfinite(loss) and math.isfinite(norm)
             self._skipped_in_a_row = 0 if finite else self._skipped_in_a_row + 1
             if not finite:
@@ -249,7 +256,7 @@ class StageMetrics(pl.Callback):
             "lr": finished.learning_rate,
             "grad_norm": norm if math.isfinite(norm) else None,
             "tokens": tokens,
-            "seconds": round(finished.seconds, 3),
+            "seconds": round(self._read_at, 3),
             **skipped,
             **self._added.pop(finished.step, {}),
         }
