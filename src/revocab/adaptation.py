@@ -242,9 +242,9 @@ class Adaptation:
         hardware = stages.hardware(self.config, scratch=self.job.path / "checkpoints")
         if self.searches_batch(settings):
             path = self.job.path / "checkpoints" / "batch_sizes.json"
-            settings, self.batches[settings.name] = training.with_best_batch(
-                model, tokens, settings, hardware, path=path
-            )
+            done = folder is not None and training.is_done(folder)
+            settings, found = training.with_best_batch(model, tokens, settings, hardware, path=path, done=done)
+            self.batches |= {settings.name: found} if found else {}
         tokenizer = self.upstream.tokenizers.source if source else self.upstream.tokenizers.target
         self.announce(settings)
         try:

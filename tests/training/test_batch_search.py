@@ -76,6 +76,17 @@ def test_what_was_found_is_not_searched_again(make_model, corpus, settings, cpu,
     assert with_best_batch(make_model(), corpus, other, cpu, path=path)[0].gradient_accumulation == 6
 
 
+def test_nothing_is_searched_for_a_stage_that_is_done(make_model, corpus, settings, cpu, tmp_path, monkeypatch):
+    monkeypatch.setattr(batch_search, "measure_speeds", lambda *_: pytest.fail("searched"))
+    path, chosen = tmp_path / "batch_sizes.json", settings()
+    assert with_best_batch(make_model(), corpus, chosen, cpu, path=path, done=True) == (chosen, None)
+    assert not path.exists()
+    path.write_text(json.dumps({"stage1": {"batch_size": 1, "gradient_accumulation": 2, "tokens_per_second": {}}}))
+    found, entry = with_best_batch(make_model(), corpus, chosen, cpu, path=path, done=True)
+    assert entry is not None
+    assert found.batch_size == 1
+
+
 def test_memory_for_nothing_is_one_line(make_model, corpus, settings, cpu, memory_for, tmp_path):
     memory_for(0)
     with pytest.raises(ResourceError, match=r"stage1: a micro-batch of 1 x 8 tokens .*gradient_checkpointing=true"):

@@ -5,7 +5,7 @@ their `StageSettings`. A stage that was killed continues from its last checkpoin
 """
 
 from revocab.training.batch_search import with_best_batch
-from revocab.training.checkpoints import resumed_from
+from revocab.training.checkpoints import is_done, resumed_from
 from revocab.training.heldout import HeldOut
 from revocab.training.memory import check_memory
 from revocab.training.optimisation import require_optimizer
@@ -22,6 +22,7 @@ __all__ = [
     "StageSettings",
     "check_memory",
     "check_stage",
+    "is_done",
     "require_optimizer",
     "resumed_from",
     "shared_stage",

@@ -38,8 +38,14 @@ MUCH_SLOWER = 0.8  # of the best speed: larger micro-batches are not tried any m
 
 
 def with_best_batch(
-    model: PreTrainedModel, tokens: TokenizedCorpus, settings: StageSettings, hardware: Hardware, *, path: Path
-) -> tuple[StageSettings, dict[str, Any]]:
+    model: PreTrainedModel,
+    tokens: TokenizedCorpus,
+    settings: StageSettings,
+    hardware: Hardware,
+    *,
+    path: Path,
+    done: bool = False,
+) -> tuple[StageSettings, dict[str, Any] | None]:
     """The settings with the micro-batch and accumulation that were found, now or when the stage first began.
 
     Model and random states are left as they were, except that the model is on the CPU after a search.
@@ -47,10 +53,11 @@ def with_best_batch(
     Args:
         path: a JSON file of one entry per stage. What is there holds, so that a stage that was stopped goes on with
             the same micro-batches; it is searched anew if it does not suit the sequences of a step or the devices.
+        done: whether the stage has its result, such as one that another job has trained: then nothing is searched.
 
     Returns:
-        Settings, and the entry: {batch_size, gradient_accumulation, tokens_per_second: {size: number or null where
-        memory did not suffice}}.
+        Settings, and the entry, None where nothing was to be found: {batch_size, gradient_accumulation,
+        tokens_per_second: {size: number or null where memory did not suffice}}.
 
     Raises:
         ResourceError: not even one sequence fits.
@@ -58,6 +65,8 @@ def with_best_batch(
     stored = _read(path)
     found = stored.get(settings.name)
     if found is None or not _suits(found, settings, hardware):
+        if done:
+            return settings, None
         found = search(model, tokens, settings, hardware)
         write_json(path, stored | {settings.name: found})
     size, accumulation = found["batch_size"], found["gradient_accumulation"]

@@ -146,7 +146,7 @@ class StageFolder:
 
         A result that cannot be read is removed, with a warning.
         """
-        if self.path is None or not (self.path / "record.json").exists():
+        if self.path is None or not is_done(self.path):
             return None
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -253,6 +253,11 @@ def link(file: Path, name: Path) -> None:
 def resumed_from(folder: Path) -> list[int]:
     """The optimiser steps that the stage in `folder` was continued from after it had been stopped, in order."""
     return list(_read(folder / "stage.json").get("resumed_from", []))
+
+
+def is_done(folder: Path) -> bool:
+    """Whether the stage in `folder` has its result."""
+    return (folder / RESULT[-1]).exists()
 
 
 @contextmanager

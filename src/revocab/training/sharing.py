@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from revocab.runtime.cache import Cache
 from revocab.runtime.files import write_json, write_text
-from revocab.training.checkpoints import RESULT, link
+from revocab.training.checkpoints import RESULT, is_done, link
 from revocab.training.metrics import StepLogger, drop_lines, logged_values
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def shared_stage(
         return {"lines": len(lines)}
 
     entry = cache.get(stage, inputs, build, quiet=True)
-    if trained is None and not (folder / RESULT[-1]).exists():
+    if trained is None and not is_done(folder):
         log.info("%s: taken over from a job that has trained the same", stage)
         _take_over(entry, stage, folder, metrics_path, loggers)
     return trained
