@@ -10,8 +10,8 @@ from revocab.training.heldout import HeldOut
 from revocab.training.memory import check_memory
 from revocab.training.optimisation import require_optimizer
 from revocab.training.settings import WITHOUT_CHECKPOINTS, Hardware, Kind, LoraSettings, StageSettings
-from revocab.training.sharing import shared_stage
 from revocab.training.stage import check_stage, train_stage
+from revocab.training.taking_over import shared_stage
 
 __all__ = [
     "WITHOUT_CHECKPOINTS",
