@@ -440,7 +440,7 @@ class TrainerConfig:
     kernels: Kernels = Kernels.auto  # auto: fused ones on a GPU where they agree with the plain; fused: no CUDA graphs
     checkpoint_every_steps: int = 100
     keep_last: int = 2  # checkpoints of a stage, while it runs; the last but one serves where the last is damaged
-    keep_best: bool = True  # also the one of the lowest smoothed loss; beyond the end where that is 1 % worse
+    keep_best: bool = True  # also the one of the lowest smoothed loss; beyond the end where that is 5 % worse
     log_every_steps: int = 1
 
     def check(self) -> None:
