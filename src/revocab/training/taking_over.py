@@ -64,6 +64,8 @@ def shared_stage(
 def _take_over(entry: Path, stage: str, folder: Path, metrics_path: Path, loggers: Sequence[StepLogger]) -> None:
     """The file that says that the stage is done comes last, so that a kill on the way leads here again."""
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob("*.ckpt"):  # of this job's own attempt, which was stopped
+        left.unlink()
     lines = (entry / LINES).read_text(encoding="utf-8")
     drop_lines(metrics_path, stage, after=0)
     before = metrics_path.read_text(encoding="utf-8") if metrics_path.exists() else ""
