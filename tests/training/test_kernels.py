@@ -10,6 +10,7 @@ from revocab.errors import ModelError
 from revocab.training import Hardware, kernels, train_stage
 from revocab.training.kernels import Kernels, why_plain
 from revocab.training.memory import ways_of
+from revocab.training.module import StageModule
 from revocab.training.trainables import prepare
 
 CPU = torch.device("cpu")
@@ -143,3 +144,33 @@ def test_weights_that_are_shared_out_are_trained_by_plain_kernels(make_model, mo
     for strategy, fused in (("ddp", True), ("fsdp", False)):
         hardware = Hardware(accelerator="gpu", devices=2, strategy=strategy, num_workers=0)
         assert ways_of(hardware, make_model()).fused is fused
+
+
+@pytest.mark.parametrize("kind", ["tables", "lora_tables", "full"])
+def test_gradients_that_are_added_in_place_change_no_bit(
+    kind, make_model, corpus, settings, cpu, tmp_path, monkeypatch
+):
+    """As behind a CUDA graph; with a step that is skipped, and a stop in the step behind it."""
+    chosen = settings(kind=kind, name="stage2", gradient_accumulation=2, checkpoint_every=2, skip_nonfinite=True)
+    original = StageModule.training_step
+
+    def step(self, batch, batch_idx):
+        loss = original(self, batch, batch_idx)
+        if stops and batch_idx == stops[0]:
+            raise KeyboardInterrupt(stops.pop())
+        return loss * float("nan") if batch_idx == 5 else loss
+
+    def ends(name):
+        model, record = train_stage(make_model(), corpus, chosen, cpu, folder=tmp_path / name, metrics_path=None)
+        assert record.skipped_steps == 1
+        return list(model.parameters())
+
+    stops: list[int] = []
+    monkeypatch.setattr(StageModule, "training_step", step)
+    expected = ends("plain")
+    monkeypatch.setattr(Kernels, "static_gradients", property(lambda self: True))
+    assert all(map(torch.equal, ends("static"), expected))
+    stops.append(7)
+    with pytest.raises(KeyboardInterrupt):
+        ends("stopped")
+    assert all(map(torch.equal, ends("stopped"), expected))
