@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from revocab.errors import ResourceError
-from revocab.training import Hardware, batch_search, train_stage, with_best_batch
+from revocab.training import Hardware, batch_search, memory, train_stage, with_best_batch
 from revocab.training.module import StageModule
 
 TWO = Hardware(accelerator="cpu", devices=2, strategy="ddp", num_workers=0)
@@ -104,9 +104,18 @@ def test_other_errors_pass(make_model, corpus, settings, cpu, tmp_path, monkeypa
 
 
 def test_main_memory_is_not_tried_beyond_the_estimate(make_model, corpus, settings, cpu, monkeypatch):
-    monkeypatch.setattr(batch_search, "fits", lambda model, trial, hardware, **_: trial.batch_size < 2)
+    monkeypatch.setattr(batch_search, "copy_fits", lambda model, trial, hardware, **_: trial.batch_size < 2)
     monkeypatch.setattr(batch_search, "measure", lambda load, tokens, trial, hardware: 7.0)
     assert batch_search.measure_speeds(make_model(), corpus, settings(batch_size=8), cpu) == {1: 7.0, 2: None}
+
+
+def test_a_trial_needs_memory_for_its_copy_of_the_model(make_model, corpus, settings, cpu, monkeypatch):
+    model, chosen = make_model(), settings(batch_size=1)
+    arguments = {"vocabulary_size": 29, "ways": memory.ways_of(cpu, model)}
+    total = memory.estimate_memory(model, chosen, **arguments).total
+    for free, enough in ((total / 0.9 - 100, False), (total / 0.9 + 100, True)):
+        monkeypatch.setattr(memory, "free_memory_bytes", lambda device, free=free: free)
+        assert memory.copy_fits(model, chosen, cpu, vocabulary_size=29) is enough
 
 
 def test_the_search_ends_where_larger_is_much_slower(make_model, corpus, settings, cpu, monkeypatch):

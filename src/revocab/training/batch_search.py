@@ -24,7 +24,7 @@ from revocab.artifacts import TokenizedCorpus
 from revocab.errors import ResourceError
 from revocab.runtime.files import write_json
 from revocab.runtime.retry import is_out_of_memory
-from revocab.training.memory import check_memory, fits
+from revocab.training.memory import check_memory, copy_fits
 from revocab.training.settings import Hardware, StageSettings
 from revocab.training.stage import train_stage
 
@@ -164,7 +164,7 @@ def _trial(settings: StageSettings, hardware: Hardware, size: int) -> StageSetti
 def _may_fit(model: PreTrainedModel, tokens: TokenizedCorpus, trial: StageSettings, hardware: Hardware) -> bool:
     """On a GPU a try costs little, unless it is hopeless; in main memory it may cost the process."""
     if hardware.accelerator == "cpu":
-        return fits(model, trial, hardware, vocabulary_size=tokens.vocabulary_size)
+        return copy_fits(model, trial, hardware, vocabulary_size=tokens.vocabulary_size)
     try:
         check_memory(model, trial, hardware, vocabulary_size=tokens.vocabulary_size, warn=False)
     except ResourceError:

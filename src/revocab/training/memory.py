@@ -308,11 +308,11 @@ def check_memory(
     return found
 
 
-def fits(model: PreTrainedModel, settings: StageSettings, hardware: Hardware, *, vocabulary_size: int) -> bool:
-    """Whether the estimate is at most 90 % of what is free."""
+def copy_fits(model: PreTrainedModel, settings: StageSettings, hardware: Hardware, *, vocabulary_size: int) -> bool:
+    """Whether a copy of the model can be trained beside it: its estimate is at most 90 % of what is free."""
     ways = ways_of(hardware, model)
     found = estimate_memory(model, settings, vocabulary_size=vocabulary_size, ways=ways)
-    return found.total <= WARN_ABOVE * _for_training(model, ways.device)
+    return found.total <= WARN_ABOVE * free_memory_bytes(ways.device)
 
 
 def ways_of(hardware: Hardware, model: PreTrainedModel) -> Ways:
