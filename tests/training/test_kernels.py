@@ -1,6 +1,7 @@
 """Fused kernels are put in and taken out again, whatever happens on the way; a stand-in takes liger-kernel's place."""
 
 import importlib
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,7 @@ from revocab.training.module import StageModule
 from revocab.training.trainables import prepare
 
 CPU = torch.device("cpu")
+FUSED = Hardware(accelerator="cpu", devices=1, strategy="auto", kernels="fused", num_workers=0)
 VOCABULARY = 29
 
 
@@ -75,6 +77,22 @@ def test_those_of_another_formula_are_taken_out(make_model, liger, caplog):
     assert "plain ones are used" in caplog.text
 
 
+@pytest.mark.parametrize("memory", [True, False])
+def test_a_graph_that_cannot_be_recorded_is_done_without(memory, make_model, liger, monkeypatch, caplog):
+    liger()
+    error = torch.OutOfMemoryError("CUDA out of memory.") if not memory else RuntimeError("operation not permitted\nat")
+    forgotten = []
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", lambda *_: raises(error)())
+    monkeypatch.setattr(kernels, "_forget_recording", forgotten.append)
+    each = kernels_of(make_model(), wanted="auto", graphs=True)
+    with caplog.at_level("INFO"), nullcontext() if memory else pytest.raises(torch.OutOfMemoryError):
+        each.put_in(CPU, VOCABULARY)
+    assert forgotten == [CPU]
+    assert (each.name, each.static_gradients) == ("liger", False)
+    assert ("Not recorded as a CUDA graph: operation not permitted\n" in caplog.text) is memory
+    each.take_out()
+
+
 def raises(error):
     def then():
         raise error
@@ -102,7 +120,7 @@ def test_memory_that_runs_out_passes_and_leaves_nothing_behind(make_model, liger
 
 
 @pytest.mark.parametrize("kind", ["tables", "lora"])
-def test_a_stage_that_is_stopped_takes_them_out(kind, make_model, liger, corpus, settings, cpu, monkeypatch):
+def test_a_stage_that_is_stopped_takes_them_out(kind, make_model, liger, corpus, settings, monkeypatch):
     model, code = make_model(), liger()
     names = dict(code.__dict__)
 
@@ -111,7 +129,7 @@ def test_a_stage_that_is_stopped_takes_them_out(kind, make_model, liger, corpus,
 
     monkeypatch.setattr("revocab.training.module.StageModule.optimizer_zero_grad", broken)
     with pytest.raises(ModelError):
-        train_stage(model, corpus, settings(kind=kind, bf16=True), cpu, folder=None, metrics_path=None)
+        train_stage(model, corpus, settings(kind=kind, bf16=True), FUSED, folder=None, metrics_path=None)
     assert dict(code.__dict__) == names
     assert "forward" not in model.model.norm.__dict__
 
@@ -119,7 +137,7 @@ def test_a_stage_that_is_stopped_takes_them_out(kind, make_model, liger, corpus,
 def test_a_stage_by_them_ends_as_a_plain_one(make_model, liger, corpus, settings, cpu):
     plain, record = train_stage(make_model(), corpus, settings(), cpu, folder=None, metrics_path=None)
     liger()
-    fused, other = train_stage(make_model(), corpus, settings(), cpu, folder=None, metrics_path=None)
+    fused, other = train_stage(make_model(), corpus, settings(), FUSED, folder=None, metrics_path=None)
     assert (record.kernels, other.kernels) == ("plain", "liger")
     for (name, value), (_, expected) in zip(fused.named_parameters(), plain.named_parameters(), strict=True):
         torch.testing.assert_close(value, expected, msg=name)
@@ -174,3 +192,10 @@ def test_gradients_that_are_added_in_place_change_no_bit(
     with pytest.raises(KeyboardInterrupt):
         ends("stopped")
     assert all(map(torch.equal, ends("stopped"), expected))
+
+
+def test_a_liger_kernel_of_other_versions_is_done_without(make_model, monkeypatch):
+    monkeypatch.setattr(kernels.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(kernels, "_patches", raises(ImportError("liger-kernel requires transformers >= 6")))
+    reason = why_plain(make_model(), "cuda", sharded=False)
+    assert reason == "liger-kernel cannot be imported: liger-kernel requires transformers >= 6"

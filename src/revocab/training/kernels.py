@@ -52,7 +52,11 @@ def why_plain(model: PreTrainedModel, device: str, *, sharded: bool) -> str | No
     if getattr(model.get_output_embeddings(), "bias", None) is not None:
         return "the output table has a bias"
     kind = model.config.get_text_config(decoder=True).model_type
-    return None if kind in _patches().MODEL_TYPE_TO_APPLY_LIGER_FN else f"liger-kernel has none for {kind}"
+    try:
+        known = _patches().MODEL_TYPE_TO_APPLY_LIGER_FN
+    except ImportError as error:  # it was made for other versions of transformers or Triton
+        return f"liger-kernel cannot be imported: {error}"
+    return None if kind in known else f"liger-kernel has none for {kind}"
 
 
 def _patches() -> Any:
@@ -148,9 +152,10 @@ class Kernels:
         try:
             torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)  # of recording, on its own stream
             graph: Any = torch.cuda.make_graphed_callables(whole, (ids,))
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:  # something waits for the device, or a kernel cannot be recorded
+        except RuntimeError as error:  # no memory, something waits for the device, or a kernel cannot be recorded
+            _forget_recording(device)
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
             log.info("Not recorded as a CUDA graph: %s", str(error).splitlines()[0])
             return
         self._graph, self.name = graph, "liger, CUDA graph"
@@ -171,6 +176,11 @@ class Kernels:
         finally:
             self.module.train(training)
         return float(loss.detach()), float(nn.utils.get_total_norm([each for each in gradients if each is not None]))
+
+
+def _forget_recording(device: torch.device) -> None:
+    """A recording that failed leaves the random generator waiting for its end, and the next dropout would raise."""
+    torch.cuda.default_generators[device.index].graphsafe_set_state(torch.Generator(device))
 
 
 class _Loss(nn.Module):
