@@ -2,8 +2,13 @@
 
 import pytest
 import torch
+from torch.nn import functional
 
+from revocab.training import loss as losses
 from revocab.training.loss import next_token_loss
+from revocab.training.trainables import prepare
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 
 
 @pytest.mark.parametrize("vocabulary", [29, 23])
@@ -31,3 +36,52 @@ def test_masked_rows_get_no_gradient(make_model):
     gradient = model.get_output_embeddings().weight.grad
     assert gradient[:23].any()
     assert not gradient[23:].any()
+
+
+def by_torch(logits_PV, labels_P, losses_P, count, softcap):
+    """What the Triton kernel does, in float64 and out of place."""
+    with torch.enable_grad():
+        free = logits_PV.detach().double().requires_grad_()
+        capped = free if softcap is None else softcap * torch.tanh(free / softcap)
+        each = functional.cross_entropy(capped, labels_P, ignore_index=losses.NO_LABEL, reduction="none") / count
+        each.sum().backward()
+    losses_P.copy_(each.detach())
+    logits_PV.copy_(free.grad)
+
+
+@pytest.mark.parametrize("at_once", [29, 29 * 5, 2**28])
+@pytest.mark.parametrize(
+    ("family", "kind", "tied"),
+    [("Llama", "tables", False), ("Llama", "full", True), ("Llama", "lora", False), ("GPTNeoX", "lora_tables", False),
+     ("Gemma3", "full", True), ("Gemma3", "lora", True)],
+)  # fmt: skip
+def test_the_loss_without_all_logits_has_the_same_value_and_gradients(
+    family, kind, tied, at_once, make_model, settings, monkeypatch
+):
+    """Rows of the table beyond the tokens are padding; a piece may be of one position, or of all."""
+    monkeypatch.setattr(losses, "_cross_entropy_in_place", by_torch)
+    monkeypatch.setattr(losses, "LOGITS_AT_ONCE", at_once)
+    model = make_model(family, tied=tied, rows=32).double()
+    module = prepare(model, settings(kind=kind, name="stage2")).module.double().eval()
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    ids = torch.randint(0, 29, (3, 7), generator=torch.Generator().manual_seed(0))
+    found = [each(module, ids, 29) for each in (losses.next_token_loss, losses.fused_next_token_loss)]
+    gradients = [torch.autograd.grad(3 * value, trained) for value in found]  # as behind gradient accumulation
+    torch.testing.assert_close(found[1].double(), found[0].double(), rtol=1e-5, atol=0)
+    for mine, other in zip(gradients[1], gradients[0], strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-7)
+    assert any(bool(each.any()) for each in gradients[0])
+
+
+def test_capped_logits_are_capped(make_model, monkeypatch):
+    """As of Gemma 2: the loss must know, for it never calls the model's own head."""
+    monkeypatch.setattr(losses, "_cross_entropy_in_place", by_torch)
+    model = make_model("Gemma3").double()
+    with torch.no_grad():
+        model.lm_head.weight.mul_(100)
+    ids = torch.arange(14).view(2, 7)
+    free = losses.fused_next_token_loss(model, ids, 29)
+    model.config.final_logit_softcapping = 0.5
+    capped = losses.fused_next_token_loss(model, ids, 29)
+    torch.testing.assert_close(capped.double(), losses.next_token_loss(model, ids, 29).double(), rtol=1e-5, atol=0)
+    assert abs(float(free - capped)) > 0.01
