@@ -144,8 +144,7 @@ def test_optimal_7b_is_the_preset_and_the_options_that_the_documentation_names()
     chosen = flatten(OmegaConf.to_container(config("preset=optimal", *groups.split()), enum_to_str=True))
     experiment = flatten(OmegaConf.to_container(config("experiment=optimal_7b"), enum_to_str=True))
     assert {key for key in chosen if chosen[key] != experiment[key]} == {
-        "sweep_name", "pipeline.run_root", "tokenization.workers", "evaluation.datasets", "evaluation.text_field",
-        "evaluation.baseline_model",
+        "sweep_name", "pipeline.run_root", "tokenization.workers", "evaluation.text_field", "evaluation.baseline_model",
     }  # fmt: skip
 
 

@@ -140,7 +140,7 @@ def test_of_the_corpus_that_is_also_the_evaluation_set_nothing_scored_is_trained
     (folder / "README.md").write_text("# Abstracts\n")
     table = pyarrow.table({"title": ["A title"] * 500, "abstract": abstracts + corrected})
     pyarrow.parquet.write_table(table, folder / "train.parquet")
-    words = ["corpus=pubmed_5gb", f"evaluation.datasets=[{PUBMED}:train]", "evaluation.max_samples=100"]
+    words = ["corpus=pubmed_5gb", "evaluation.max_samples=100"]
     places = [f"paths.cache_dir={tmp_path / 'cache'}", f"paths.output_dir={tmp_path}", "evaluation.max_characters=null"]
     done = run(ADAPT, hub, tmp_path / "home", *words, *places)
     assert done.returncode == 0, done.stderr
