@@ -19,21 +19,20 @@ from revocab.runtime.files import write_text
 
 # Names of rows: the method, and of its variants what is unusual about them.
 KEYS = ["alignment.method", "alignment.subtoken_weights=uniform", "alignment.top_k=10"]
-KEYS += ["alignment.similarity_threshold=None", "alignment.boundary_share=0"]
+KEYS += ["alignment.similarity_threshold=None", "alignment.boundary_share=0", "alignment.frequency_shift=0"]
 STAGES = {  # light to dark in the order of time
     "init": ("init", "#b8bec8"),
     "probe": ("probe", "#8db4e2"),
     "stage1": ("after stage 1", "#3f7fc4"),
     "final": ("after stage 2", "#12365f"),
 }
-WIDTH, NAMES, LINE, TOP, RADIUS = 860, 270, 24, 64, 6  # pixels; NAMES: width of the names on the left
-TICKS = (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 16)  # bits per byte
+WIDTH, NAMES, LINE, TOP, RADIUS = 920, 330, 24, 64, 6  # pixels; NAMES: width of the names on the left
+TICKS = (0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 16)  # bits per byte
 
 
 def draw(records: list[Record]) -> str:
     """The picture as SVG; jobs without a score of the last stage are left out."""
-    scores = {row_name(row, KEYS): next(iter(row["bpb"].values())) for row in choose(records, "order=final")}
-    scores = {name: each for name, each in scores.items() if "final" in each}
+    scores = {row_name(row, KEYS): scores_of(row) for row in choose(records, "order=final") if finished(row)}
     source = next(iter(scores.values()))["source"]
     values = [each[stage] for each in scores.values() for stage in STAGES if stage in each]
     low, high = math.log(min(source, *values) * 0.97), math.log(max(values) * 1.03)
@@ -42,7 +41,8 @@ def draw(records: list[Record]) -> str:
         return NAMES + (WIDTH - NAMES - 20) * (math.log(value) - low) / (high - low)
 
     bottom = TOP + LINE * len(scores)
-    parts = [*legend(), *axis(place, bottom, math.exp(low), math.exp(high))]
+    shown = [stage for stage in STAGES if any(stage in each for each in scores.values())]
+    parts = [*legend(shown), *axis(place, bottom, math.exp(low), math.exp(high))]
     parts += reference(place(source), bottom, source)
     for number, (name, each) in enumerate(scores.items()):
         parts += line(name, each, TOP + LINE * (number + 0.5), place)
@@ -59,9 +59,19 @@ def draw(records: list[Record]) -> str:
     )
 
 
-def legend() -> list[str]:
+def finished(row: Record) -> bool:
+    return all("final" in each for each in row["bpb"].values())
+
+
+def scores_of(row: Record) -> dict[str, float]:
+    """By stage, of the first data set; a job without stage 2 ends with stage 1."""
+    scores = next(iter(row["bpb"].values()))
+    return {stage: value for stage, value in scores.items() if stage != "final" or "stage2" in row}
+
+
+def legend(stages: list[str]) -> list[str]:
     parts = []
-    for number, (title, colour) in enumerate(STAGES.values()):
+    for number, (title, colour) in enumerate(STAGES[stage] for stage in stages):
         x = NAMES + 130 * number
         parts += [dot(x, 20, colour, title), text(x + 12, 24.5, title)]
     return parts
