@@ -127,6 +127,8 @@ def test_what_counts_as_out_of_memory():
     with pytest.raises(RuntimeError) as caught:  # torch's own words
         torch.empty(2**60)
     assert is_out_of_memory(caught.value)
+    assert is_out_of_memory(RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"))
+    assert is_out_of_memory(RuntimeError("Triton Error [CUDA]: out of memory"))
     assert not is_out_of_memory(RuntimeError("CUDA error: device-side assert triggered"))
     assert not is_out_of_memory(ValueError("CUDA out of memory"))
 

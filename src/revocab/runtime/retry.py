@@ -20,7 +20,13 @@ TOO_MANY_REQUESTS, SERVER_ERRORS = 429, 500  # HTTP
 LOST_CONNECTION = {"ConnectionError", "TimeoutError", "Timeout", "TransportError", "ClientConnectionError"}
 NOT_IN_LOCAL_CACHE = "LocalEntryNotFoundError"  # what the Hub's client says where it could not ask
 OFFLINE_BY_CHOICE = "OfflineModeIsEnabled"
-OUT_OF_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+OUT_OF_MEMORY = (  # torch's allocators; CUDA itself, as for a graph, a library or pinned memory; a Triton kernel
+    "DefaultCPUAllocator: can't allocate memory",
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "Triton Error [CUDA]: out of memory",
+)
 
 
 class Retries:
