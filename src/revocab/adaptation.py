@@ -278,6 +278,7 @@ class Adaptation:
             "on_the_way": self.on_the_way(),
             "datasets": self.upstream.scorer.datasets_key() if self.config.evaluation.every_steps else None,
         }
+        free_memory()  # of what scoring has used: the job that this one may wait for can be on the same GPU
         trained = training.shared_stage(
             self.upstream.cache,
             inputs,
