@@ -5,6 +5,7 @@ import math
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -12,6 +13,7 @@ MEMORY_FILES = (  # limit and use, of control groups version 2 and 1
     ("memory.max", "memory.current"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
 )
+OPTIONAL = ("liger-kernel", "triton", "bitsandbytes")  # named where they are installed
 PACKAGES = ("torch", "transformers", "tokenizers", "pytorch-lightning", "peft", "hydra-core", "numpy", "scipy")
 
 
@@ -23,6 +25,9 @@ def package_versions() -> dict[str, str]:
             versions[name] = version(name)
         except PackageNotFoundError:  # run from a checkout that is not installed
             versions[name] = "unknown"
+    for name in OPTIONAL:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
     return versions
 
 

@@ -34,7 +34,7 @@ from revocab.training.precision import computing_in
 from revocab.training.quiet import quiet_lightning
 from revocab.training.settings import Hardware, StageSettings
 from revocab.training.sharding import ShardedStrategy
-from revocab.training.trainables import lora_targets, prepare, table_rows, training_mode
+from revocab.training.trainables import Prepared, lora_targets, prepare, table_rows, training_mode
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -115,47 +115,62 @@ def fit(
         prepared = prepare(model, settings)
         trainer = _trainer(settings, hardware, [*scores, metrics, checkpointing], metrics.data_clock)
         sharded = isinstance(trainer.strategy, ShardedStrategy)
-        kernels = Kernels(
-            model,
-            prepared.module,
-            wanted=hardware.kernels,
-            shape=(settings.batch_size, settings.max_seq_length),
-            bf16=settings.bf16,
-            graphs=hardware.devices == 1 and not settings.gradient_checkpointing,
-            sharded=sharded,
-        )
-        module = StageModule(
-            prepared.module,
-            kernels,
-            optimiser_factory(settings, prepared.tables),
-            vocabulary_size=data.vocabulary_size,
-            gradient_clip=settings.gradient_clip,
-            skip_nonfinite=settings.skip_nonfinite,
-            seed=settings.seed,
-        )
+        module = _module(model, prepared, data, hardware, sharded=sharded)
         mode = training_mode(model, gradient_checkpointing=settings.gradient_checkpointing)
         precision = computing_in(prepared.module, _embedding(model), settings, sharded=sharded)
         with mode, precision, _own_randomness(), _disk_errors(place.path, metrics_path):
             try:
                 _fit(trainer, module, data, place.checkpoint)
             finally:
-                kernels.take_out()
+                module.kernels.take_out()
     if isinstance(trainer.strategy, ShardedStrategy) and trainer.is_global_zero:
         prepared = prepare(load(), settings)  # the one that was trained is in parts
         module.model = prepared.module
         trainer.strategy.copy_trained(module)
     record = metrics.record(prepared.trainable_parameters, checkpointing.most_bytes)
-    record = replace(record, kernels=kernels.name)
+    record = replace(record, kernels=module.kernels.name)
     if trainer.is_global_zero:
-        if prepared.save_adapter and place.path:
-            with quiet_lightning(), _disk_errors(place.path, metrics_path):
-                prepared.save_adapter(place.path / "adapter")
-        model = prepared.finish()
-        _check_weights(model, prepared.changed, settings)
         with _disk_errors(place.path, metrics_path):
-            place.write_result(model, prepared.changed, record)
-            place.judge_best(smoothed_loss(metrics.lines))
+            model = _finish(prepared, settings, place, record, smoothed_loss(metrics.lines))
     return model, record
+
+
+def _module(
+    model: PreTrainedModel, prepared: Prepared, data: StageData, hardware: Hardware, *, sharded: bool
+) -> StageModule:
+    settings = data.settings
+    kernels = Kernels(
+        model,
+        prepared.module,
+        wanted=hardware.kernels,
+        shape=(settings.batch_size, settings.max_seq_length),
+        bf16=settings.bf16,
+        graphs=hardware.devices == 1 and not settings.gradient_checkpointing,
+        sharded=sharded,
+    )
+    return StageModule(
+        prepared.module,
+        kernels,
+        optimiser_factory(settings, prepared.tables),
+        vocabulary_size=data.vocabulary_size,
+        gradient_clip=settings.gradient_clip,
+        skip_nonfinite=settings.skip_nonfinite,
+        seed=settings.seed,
+    )
+
+
+def _finish(
+    prepared: Prepared, settings: StageSettings, place: StageFolder, record: StageRecord, loss: float
+) -> PreTrainedModel:
+    """Write what the stage leaves; returns the plain model."""
+    if prepared.save_adapter and place.path:
+        with quiet_lightning():
+            prepared.save_adapter(place.path / "adapter")
+    model = prepared.finish()
+    _check_weights(model, prepared.changed, settings)
+    place.write_result(model, prepared.changed, record)
+    place.judge_best(loss)
+    return model
 
 
 def _trainer(
