@@ -181,7 +181,7 @@ def test_a_sweep_killed_again_and_again_ends_as_if_nothing_had_happened(train, s
         "0.00064": [{"stage": "stage1", "step": 4}, {"stage": "stage1", "step": 4}],
     }
     whole = tmp_path / "whole"
-    code, _, err = train("-m", RATES, f"pipeline.run_root={whole}", f"paths.cache_dir={tmp_path / 'own_cache'}")
+    code, _, err = train("-m", RATES, f"pipeline.run_root={whole}", f"paths.cache_dir={tmp_path / 'other_cache'}")
     assert code == 0, err
     assert_equal_sweeps(tmp_path, whole)
 
@@ -202,7 +202,7 @@ def test_a_sweep_killed_once_is_ended_by_the_same_command(train, stopped, tmp_pa
         finished.items()
     )
     whole = tmp_path / "whole"
-    train("-m", RATES, f"pipeline.run_root={whole}", f"paths.cache_dir={tmp_path / 'own_cache'}")
+    train("-m", RATES, f"pipeline.run_root={whole}", f"paths.cache_dir={tmp_path / 'other_cache'}")
     assert_equal_sweeps(tmp_path, whole)
 
 
@@ -345,7 +345,8 @@ def test_a_stage_without_memory_goes_on_with_smaller_micro_batches(train, tmp_pa
 )
 def test_memory_that_does_not_suffice_at_all_is_one_line(train, cache, tmp_path, short_of_memory, largest, words, said):
     short_of_memory("stage1", largest)
-    code, _, err = train(f"paths.cache_dir={cache}", "pipeline.retry_backoff=0", *words)
+    alone = "vocab.share_stage1=false"  # another test may have trained it
+    code, _, err = train(f"paths.cache_dir={cache}", "pipeline.retry_backoff=0", alone, *words)
     assert code == 1
     (line,) = [line for line in err.splitlines() if line.startswith("Error: ")]
     assert "Traceback" not in err
