@@ -45,6 +45,7 @@ def hook(name, arguments):
     else:
         os.kill(os.getpid(), signal.SIGKILL)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal; a shell's background job ignores it
 sys.addaudithook(hook)
 """
 LOGGED = "open */metrics.jsonl"  # a step is about to be logged
