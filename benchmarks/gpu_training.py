@@ -1,6 +1,7 @@
-"""Speed and memory of the stages on one GPU beside the known recipe, in one run, with random weights.
+"""Speed and memory of the stages on a GPU, or several, beside the known recipe, in one run, with random weights.
 
     python benchmarks/gpu_training.py --shape mistral-7b --json speed.json
+    python benchmarks/gpu_training.py --shape mistral-7b --devices 2 --only tables --json two.json  # beside one GPU
     python benchmarks/gpu_training.py --table docs/results/gpu_training.json  # what docs/performance.md shows
 
 The recipe: gradient checkpointing, eager code, everything that is trained in bfloat16, adapters as peft makes them.
@@ -43,6 +44,7 @@ class Arm:
     accumulation: int = 1
     checkpointing: bool = False
     dropout: float = 0.1
+    strategy: str = "auto"  # ddp | fsdp: on as many GPUs as --devices says
 
 
 ARMS = {
@@ -52,15 +54,20 @@ ARMS = {
         Arm(kind="tables", way="ours", batch=4, accumulation=4),
         Arm(kind="tables", way="ours", batch=8),
         Arm(kind="tables", way="ours", batch=1, accumulation=4),
+        Arm(kind="tables", way="ours", batch=4, accumulation=4, strategy="ddp"),
         Arm(kind="tables", way="ours, fp8", batch=4),
+        Arm(kind="tables", way="ours, fp8", batch=4, accumulation=4),
         Arm(kind="lora", way="recipe", batch=4, checkpointing=True),
         Arm(kind="lora", way="ours", batch=4),
         Arm(kind="lora", way="ours", batch=1, accumulation=4),
+        Arm(kind="lora", way="ours", batch=4, accumulation=4, strategy="ddp"),
         Arm(kind="lora", way="ours, fp8", batch=2, accumulation=2),
     ],
     "llama-1b": [
         Arm(kind="full", way="recipe", batch=4, checkpointing=True),
         Arm(kind="full", way="ours", batch=4),
+        Arm(kind="full", way="ours", batch=4, strategy="ddp"),
+        Arm(kind="full", way="ours", batch=4, strategy="fsdp"),
     ],
     "smollm2-135m": [
         Arm(kind="tables", way="recipe", batch=16, accumulation=2, checkpointing=True),
@@ -75,7 +82,8 @@ ARMS = {
         Arm(kind=kind, way=way, batch=2, accumulation=2, checkpointing=way == "recipe")
         for kind in ("tables", "lora", "full")
         for way in ("recipe", "ours")
-    ],
+    ]
+    + [Arm(kind=kind, way="ours", batch=2, accumulation=2, strategy="ddp") for kind in ("tables", "lora")],
 }
 
 
@@ -111,7 +119,8 @@ def random_corpus(tokens: int) -> TokenizedCorpus:
     )
 
 
-def settings_of(arm: Arm, steps: int, length: int) -> StageSettings:
+def settings_of(arm: Arm, steps: int, length: int, devices: int) -> StageSettings:
+    """Every device computes as many micro-batches of a step as one alone would, so a step of several reads more."""
     return StageSettings(
         name="stage1" if arm.kind == "tables" else "stage2",
         kind=arm.kind,
@@ -119,7 +128,7 @@ def settings_of(arm: Arm, steps: int, length: int) -> StageSettings:
         learning_rate=2e-4,
         table_learning_rate=None,
         batch_size=arm.batch,
-        gradient_accumulation=arm.accumulation,
+        gradient_accumulation=arm.accumulation * devices,
         max_seq_length=length,
         warmup_share=0.03,
         weight_decay=0.01,
@@ -138,12 +147,12 @@ def settings_of(arm: Arm, steps: int, length: int) -> StageSettings:
     )
 
 
-def ours(model, corpus: TokenizedCorpus, arm: Arm, steps: int, length: int, device: str) -> dict:
+def ours(model, corpus: TokenizedCorpus, arm: Arm, steps: int, length: int, device: str, devices: int) -> dict:
     """`train_stage` as a job calls it; the first third of the steps is not timed."""
     hardware = Hardware(
         accelerator="gpu" if device == "cuda" else "cpu",
-        devices=1,
-        strategy="auto",
+        devices=devices,
+        strategy=arm.strategy,
         num_workers=0,
         kernels="plain" if "plain" in arm.way else "auto",
     )
@@ -153,10 +162,12 @@ def ours(model, corpus: TokenizedCorpus, arm: Arm, steps: int, length: int, devi
         for table in (model.get_input_embeddings(), model.get_output_embeddings()):
             table.float()
         model.tie_weights()
+    if devices > 1:
+        model.cpu()  # from where a job hands it over
     with tempfile.TemporaryDirectory() as folder:
         metrics = Path(folder) / "metrics.jsonl"
         _, record = train_stage(
-            model, corpus, settings_of(arm, steps, length), hardware, folder=None, metrics_path=metrics
+            model, corpus, settings_of(arm, steps, length, devices), hardware, folder=None, metrics_path=metrics
         )
         lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     begin, end = lines[1], lines[-1]
@@ -169,8 +180,9 @@ def ours(model, corpus: TokenizedCorpus, arm: Arm, steps: int, length: int, devi
     }
 
 
-def recipe(model, corpus: TokenizedCorpus, arm: Arm, steps: int, length: int, device: str) -> dict:
-    """A short loop over what transformers and peft offer as they are."""
+def recipe(model, corpus: TokenizedCorpus, arm: Arm, steps: int, length: int, device: str, devices: int) -> dict:
+    """A short loop over what transformers and peft offer as they are, on one device."""
+    assert devices == 1
     from peft import LoraConfig, get_peft_model
 
     model.requires_grad_(arm.kind == "full")
@@ -234,26 +246,35 @@ def needed_flops(shape: str, arm: Arm) -> float:
     return per_weight * layers * layer + (4 if arm.kind == "lora" else 6) * table + attention + adapters
 
 
-def measure(shape: str, arm: Arm, steps: int, device: str) -> dict:
+def measure(shape: str, arm: Arm, steps: int, device: str, devices: int) -> dict:
     length = SHAPES[shape][4]
-    corpus = random_corpus((steps + 1) * arm.batch * arm.accumulation * length)
+    corpus = random_corpus((steps + 1) * arm.batch * arm.accumulation * length * devices)
     run = recipe if arm.way == "recipe" else ours
-    result = run(new_model(shape, device), corpus, arm, steps, length, device)
+    result = run(new_model(shape, device), corpus, arm, steps, length, device, devices)
     gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()
-    return {"shape": shape, **asdict(arm), "length": length, **result}
+    return {"shape": shape, **asdict(arm), "devices": devices, "length": length, **result}
+
+
+def way_of(row: dict) -> str:
+    """Of a measured row, or of an arm that failed; files of before there were several devices say nothing of them."""
+    devices = row.get("devices", 1)
+    return f"{row['way']}, {row['strategy']} on {devices} GPUs" if devices > 1 else row["way"]
+
+
+def batch_of(row: dict) -> str:
+    return f"{row['accumulation']} x {row['batch']} x {row['length']}"
 
 
 def table(rows: list[dict]) -> str:
     """Markdown of measured rows."""
     lines = [
-        "| shape | trained | way | micro-batches of a step | tokens/s | x recipe | TFLOP/s | peak GiB |",
+        "| shape | trained | way | micro-batches of a step and GPU | tokens/s | x recipe | TFLOP/s | peak GiB |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        batch = f"{row['accumulation']} x {row['batch']} x {row['length']}"
-        cells = [row["shape"], row["kind"], row["way"], batch, f"{row['tokens_per_second']:,.0f}"]
+        cells = [row["shape"], row["kind"], way_of(row), batch_of(row), f"{row['tokens_per_second']:,.0f}"]
         cells += [f"{row['times_recipe']:.2f}", f"{row['tflops']:.0f}", f"{row['peak_gib']:.1f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -263,6 +284,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", nargs="+", choices=list(SHAPES), default=["mistral-7b"])
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--devices", type=int, default=1, help="GPUs of the arms on several; with 1 there are none")
     parser.add_argument("--only", default="", help="arms whose kind and way contain this")
     parser.add_argument("--without", default="nothing", help="not those that contain this")
     parser.add_argument("--json", type=Path)
@@ -275,34 +297,52 @@ def main() -> None:
     name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
     rows: list[dict] = []
     print(f"{name}, torch {torch.__version__}")
-    print(f"{'shape':14}{'stage':8}{'way':22}{'batch':>12}{'tokens/s':>11}{'x recipe':>10}{'TFLOP/s':>9}{'GiB':>7}")
-    for shape in arguments.shape:
-        base: dict[str, float] = {}
-        for arm in ARMS[shape]:
-            said = f"{arm.kind} {arm.way} {arm.batch}"
-            if arguments.only not in said or arguments.without in said:
-                continue
-            try:
-                row = measure(shape, arm, arguments.steps, device)
-            except Exception as error:  # an arm that fails is a result; the others go on
-                row = {"shape": shape, **asdict(arm), "error": f"{type(error).__name__}: {error}"[:400]}
-                print(f"{shape:14}{arm.kind:8}{arm.way:22} {row['error']}", flush=True)
-            else:
-                speed = row["tokens_per_second"]
-                base.setdefault(arm.kind, speed)
-                row["times_recipe"], row["tflops"] = speed / base[arm.kind], speed * needed_flops(shape, arm) / 1e12
-                batch = f"{arm.accumulation} x {arm.batch} x {row['length']}"
-                print(
-                    f"{shape:14}{arm.kind:8}{arm.way:22}{batch:>12}{speed:11,.0f}{row['times_recipe']:10.2f}"
-                    f"{row['tflops']:9.0f}{row['peak_gib']:7.1f}  {row['kernels']}, losses "
-                    + " ".join(f"{loss:.3f}" for loss in row["losses"]),
-                    flush=True,
-                )
-            rows.append(row)
-            if arguments.json:
-                arguments.json.write_text(
-                    json.dumps({"device": name, "torch": torch.__version__, "rows": rows}, indent=1)
-                )
+    print(f"{'shape':14}{'stage':8}{'way':26}{'batch':>12}{'tokens/s':>11}{'x recipe':>10}{'TFLOP/s':>9}{'GiB':>7}")
+    for shape, arm in chosen(arguments):
+        rows.append(tried(shape, arm, arguments, device, rows))
+        if arguments.json:
+            arguments.json.write_text(json.dumps({"device": name, "torch": torch.__version__, "rows": rows}, indent=1))
+
+
+def chosen(arguments: argparse.Namespace) -> list[tuple[str, Arm]]:
+    """The arms that --only, --without and --devices leave."""
+    said = [
+        (shape, arm, f"{arm.kind} {arm.way} {arm.batch} {arm.strategy}")
+        for shape in arguments.shape
+        for arm in ARMS[shape]
+    ]
+    return [
+        (shape, arm)
+        for shape, arm, words in said
+        if arguments.only in words
+        and arguments.without not in words
+        and (arm.strategy == "auto" or arguments.devices > 1)
+    ]
+
+
+def tried(shape: str, arm: Arm, arguments: argparse.Namespace, device: str, before: list[dict]) -> dict:
+    """Measure an arm and say what came out; one that fails is a result, and the others go on."""
+    devices = 1 if arm.strategy == "auto" else arguments.devices
+    try:
+        row = measure(shape, arm, arguments.steps, device, devices)
+    except Exception as error:
+        row = {"shape": shape, **asdict(arm), "devices": devices, "error": f"{type(error).__name__}: {error}"[:400]}
+        print(f"{shape:14}{arm.kind:8}{way_of(row):26} {row['error']}", flush=True)
+        return row
+    speed = row["tokens_per_second"]
+    base = [
+        each["tokens_per_second"]
+        for each in before
+        if "error" not in each and each["shape"] == shape and each["kind"] == arm.kind
+    ]
+    row["times_recipe"], row["tflops"] = speed / (base or [speed])[0], speed * needed_flops(shape, arm) / 1e12
+    print(
+        f"{shape:14}{arm.kind:8}{way_of(row):26}{batch_of(row):>12}{speed:11,.0f}{row['times_recipe']:10.2f}"
+        f"{row['tflops']:9.0f}{row['peak_gib']:7.1f}  {row['kernels']}, losses "
+        + " ".join(f"{loss:.3f}" for loss in row["losses"]),
+        flush=True,
+    )
+    return row
 
 
 if __name__ == "__main__":
