@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 
-from revocab.training.adapters import AdaptedLinear, AsItIs, fused_adapters
+from revocab.training.adapters import AdaptedLinear, fused_adapters
+from revocab.training.frozen import AsItIs
 from revocab.training.trainables import prepare
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")

@@ -10,38 +10,12 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import MethodType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
-from revocab.training.float8 import in_8_bits
-
-
-class Frozen(Protocol):
-    """A linear layer W (O, I), b (O) that is not trained."""
-
-    def product(self, x: torch.Tensor) -> torch.Tensor:
-        """x W^T + b, of x (N, I)."""
-        ...
-
-    def add_gradient(self, grad_x: torch.Tensor, grad: torch.Tensor) -> None:
-        """grad_x (N, I) += grad W, of grad (N, O)."""
-        ...
-
-
-class AsItIs:
-    """In the type of the weight."""
-
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-        self.weight, self.bias = weight, bias
-
-    def product(self, x: torch.Tensor) -> torch.Tensor:
-        return functional.linear(x, self.weight, self.bias)
-
-    def add_gradient(self, grad_x: torch.Tensor, grad: torch.Tensor) -> None:
-        grad_x.addmm_(grad, self.weight)
+from revocab.training.frozen import Frozen, as_frozen, kind_of_product
 
 
 class AdaptedLinear(torch.autograd.Function):
@@ -67,7 +41,7 @@ class AdaptedLinear(torch.autograd.Function):
         low = dropped @ a.to(x.dtype).t()
         ctx.save_for_backward(x, mask, low, a, b)
         ctx.frozen, ctx.scale, ctx.kept = frozen, scale, kept
-        return frozen.product(x).addmm_(low, b.to(x.dtype).t(), alpha=scale)
+        return frozen.product(frozen.read(x)).addmm_(low, b.to(x.dtype).t(), alpha=scale)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -117,19 +91,12 @@ def _can_be_fused(layer: Any) -> bool:
 
 
 def _forward(layer: Any, x: torch.Tensor) -> torch.Tensor:
-    if torch.is_autocast_enabled(x.device.type):
-        x = x.to(torch.get_autocast_dtype(x.device.type))
+    x = x.to(kind_of_product(x))
     name = layer.active_adapters[0]
     dropout = layer.lora_dropout[name]
     share = dropout.p if isinstance(dropout, nn.Dropout) and layer.training else 0.0
     a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
     with torch.autocast(x.device.type, enabled=False):
-        frozen = _frozen(layer.base_layer, x.dtype)
+        frozen = as_frozen(layer.base_layer, x.dtype)
         out = AdaptedLinear.apply(x.flatten(0, -2), frozen, a, b, layer.scaling[name], share)
     return out.unflatten(0, x.shape[:-1])
-
-
-def _frozen(layer: nn.Linear, kind: torch.dtype) -> Frozen:
-    if (eight := in_8_bits(layer)) is not None:
-        return eight
-    return AsItIs(layer.weight.to(kind), None if layer.bias is None else layer.bias.to(kind))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import MethodType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -35,25 +35,35 @@ def quantise(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return (rows.float() / scale).clamp(-LARGEST, LARGEST).to(E4M3).contiguous(), scale
 
 
+class Eight(NamedTuple):
+    """A matrix (N, K) in 8 bits, and what products with it come out in."""
+
+    rows: torch.Tensor
+    scales: torch.Tensor  # (N, 1) float32
+    kind: torch.dtype
+
+
 class Float8Matrix:
-    """A frozen linear layer, W (O, I) and b (O), in 8 bits."""
+    """A frozen linear layer, W (O, I) and b (O), in 8 bits; see `revocab.training.frozen.Frozen`."""
 
     def __init__(self, layer: nn.Linear) -> None:
         with torch.no_grad():
             self.rows, self.columns = quantise(layer.weight), quantise(layer.weight.t())
         self.bias = layer.bias
 
-    def product(self, x: torch.Tensor) -> torch.Tensor:
+    def read(self, x: torch.Tensor) -> Eight:
+        return Eight(*_quantise_fast(x), x.dtype)
+
+    def product(self, read: Eight) -> torch.Tensor:
         """x W^T + b, of x (N, I)."""
-        out = _product(x, *self.rows)
+        out = _product(read, *self.rows)
         return out if self.bias is None else out.add_(self.bias)
 
-    def add_gradient(self, grad_x: torch.Tensor, grad: torch.Tensor) -> None:
-        """grad_x (N, I) += grad W, of grad (N, O)."""
-        grad_x.add_(self.gradient(grad))
-
     def gradient(self, grad: torch.Tensor) -> torch.Tensor:
-        return _product(grad.contiguous(), *self.columns)
+        return _product(self.read(grad.contiguous()), *self.columns)
+
+    def add_gradient(self, grad_x: torch.Tensor, grad: torch.Tensor) -> None:
+        grad_x.add_(self.gradient(grad))  # products of 8 bits cannot accumulate
 
 
 class Float8Product(torch.autograd.Function):
@@ -62,16 +72,17 @@ class Float8Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, matrix: Float8Matrix) -> torch.Tensor:
         ctx.matrix = matrix
-        return matrix.product(x)
+        return matrix.product(matrix.read(x))
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
         return ctx.matrix.gradient(grads[0]), None
 
 
-def _product(x: torch.Tensor, rows: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-    x8, x_scales = _quantise_fast(x)
-    return torch._scaled_mm(x8, rows.t(), scale_a=x_scales, scale_b=scales.t(), out_dtype=x.dtype, use_fast_accum=True)
+def _product(read: Eight, rows: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+    return torch._scaled_mm(
+        read.rows, rows.t(), scale_a=read.scales, scale_b=scales.t(), out_dtype=read.kind, use_fast_accum=True
+    )
 
 
 _compiled: Any = None
@@ -106,22 +117,25 @@ def in_float8(module: nn.Module) -> Generator[None]:
     require_float8()
     layers = frozen_linears(module)
     for layer in layers:
-        layer.forward = MethodType(_forward, layer)
+        layer.__dict__.update(forward=MethodType(_forward, layer), _float8=None)
     try:
         yield
     finally:
         for layer in layers:
-            layer.__dict__.pop("forward", None)
-            layer.__dict__.pop("_float8", None)
+            for name in ("forward", "_float8"):
+                layer.__dict__.pop(name, None)
+
+
+def is_in_8_bits(layer: nn.Linear) -> bool:
+    """Whether `in_float8` has the layer multiply in 8 bits."""
+    return "_float8" in layer.__dict__
 
 
 def in_8_bits(layer: nn.Linear) -> Float8Matrix | None:
     """The layer's matrix in 8 bits, made on first use, when the weight is on its device; None for any other layer."""
-    if getattr(layer.__dict__.get("forward"), "__func__", None) is not _forward:
-        return None
-    if "_float8" not in layer.__dict__:
+    if is_in_8_bits(layer) and layer.__dict__["_float8"] is None:
         layer.__dict__["_float8"] = Float8Matrix(layer)
-    return layer.__dict__["_float8"]
+    return layer.__dict__.get("_float8")
 
 
 def _forward(layer: Any, x: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Fused kernels where they work: liger-kernel's RMSNorm, RoPE, SwiGLU and cross-entropy, own adapters, CUDA graphs.
+"""Fused kernels where they work: liger-kernel's RMSNorm, RoPE, SwiGLU and cross-entropy, own layers, CUDA graphs.
 
 They are put into a model for the time of a stage and taken out again. Before the first step loss and gradient of one
 sequence are computed both ways: kernels that do not agree with the plain path are taken out at once, with a warning.
@@ -23,6 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from revocab.runtime.retry import is_out_of_memory
 from revocab.training.adapters import fused_adapters
 from revocab.training.loss import fused_next_token_loss, next_token_loss
+from revocab.training.shared_input import shared_inputs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -126,7 +127,8 @@ class Kernels:
     def _fuse(self, device: torch.device, vocabulary_size: int) -> tuple[float, float] | None:
         """Put them in and compute the sample by them; None, with a warning and as before, where they do not run."""
         try:
-            for change in (_liger(self.model), fused_adapters(self.module), sdpa_kernel(ATTENTION, set_priority=True)):
+            layers = (fused_adapters(self.module), shared_inputs(self.module))
+            for change in (_liger(self.model), *layers, sdpa_kernel(ATTENTION, set_priority=True)):
                 self._inside.enter_context(change)
             self.loss, self.name = fused_next_token_loss, "liger"
             logging.getLogger("liger_kernel").setLevel(logging.ERROR)  # it names every backend that is not there
