@@ -1,46 +1,102 @@
 #!/usr/bin/env bash
-# The sweeps behind docs/results.md on one GPU, the most telling first; what is finished is skipped when it is run again.
+# The sweeps behind docs/results.md on one machine with GPUs, the most telling first. What is finished is skipped when it
+# is run again, what was interrupted goes on.
 #
 #   SOURCE=SMOLLM2_FOLDER TARGET=MISTRAL_V3_FOLDER DATA=FOLDER_OF_BIO_AND_GENERAL scripts/evidence.sh [item ...]
 #
 # Items, in the order of their worth: changes rates recovery presets stage2 alignments questions long_rates llama3.
-# GGUF names a file in SOURCE to read weights from, LLAMA3 a second target tokenizer, JOBS how many jobs share the GPU.
-# EXTRA goes to every command, such as EXTRA='vocab.stage1_steps=1250 vocab.stage2_steps=1250' for 100 + 100 steps.
+# GGUF names a file in SOURCE to read weights from, LLAMA3 a second target tokenizer, GPUS the GPUs ("0 1"), JOBS how many
+# commands share each. A command waits until a place is free; each trains its jobs one after another. LOGS: a folder for
+# what they print. EXTRA goes to every command, such as EXTRA='vocab.max_seq_length=64'.
 set -uo pipefail
 : "${SOURCE:?a folder with the source model}" "${TARGET:?a folder with the target tokenizer}" "${DATA:?a folder of .jsonl.zst}"
+read -ra gpus <<<"${GPUS:-0}"
+jobs=${JOBS:-2} logs=${LOGS:-multirun/_logs}
 common=(logger=none trainer=gpu scale=small "models.source_model=$SOURCE" ${GGUF:+"models.gguf_file=$GGUF"}
-  corpus=jsonl "corpus.inputs=[$DATA/bio.train.jsonl.zst]" evaluation.max_samples=300 evaluation.batch_tokens=32768
+  corpus=jsonl "corpus.inputs=[$DATA/bio.train.jsonl.zst]" evaluation.max_samples=300 evaluation.batch_tokens=16384
   "evaluation.datasets=[$DATA/bio.heldout.jsonl.zst,$DATA/general.heldout.jsonl.zst]" 'evaluation.general=[general.heldout]'
-  trainer.checkpoint_every_steps=1000 launcher=joblib "hydra.launcher.n_jobs=${JOBS:-2}" ${EXTRA:-})
-large=(vocab.batch_size=16 vocab.gradient_accumulation=2) # the same 32 sequences a step in micro-batches that fill a GPU
+  trainer.checkpoint_every_steps=1000 evaluation.every_steps=0)
+# Micro-batches that fill a GPU; the sequences of a step are those of the settings compared, 32 or the paper's 16 of scale=small.
+of32="vocab.batch_size=16 vocab.gradient_accumulation=2" of16="vocab.batch_size=16 vocab.gradient_accumulation=1"
+of8="vocab.batch_size=8 vocab.gradient_accumulation=1"
+half="scale.step_factor=0.04" # 100 + 100 steps; else 200 + 200
 
-sweep() { python train.py -m "${common[@]}" "models.target_tokenizer=$TARGET" "$@"; }
+queue=() # of commands, as lines
+sweep() { queue+=("models.target_tokenizer=$TARGET $*"); }
 
-changes() { sweep experiment=one_change_at_a_time; }
+changes() {
+  local seed
+  for seed in 0 1 2; do
+    sweep experiment=one_change_at_a_time seed=$seed "$of16" change=paper,lr_stage1,offset,lora,shuffle,threshold,pivots
+    sweep experiment=one_change_at_a_time seed=$seed "$of32" change=batch,optimal
+  done
+}
 rates() {
-  sweep experiment=learning_rates vocab.batch_size=16 vocab.gradient_accumulation=2,8 \
-    vocab.lr_stage1=2e-5,2e-4,6.4e-4,2e-3,5e-3,1e-2 precision=bf16,bf16_pure
+  local rates=vocab.lr_stage1=2e-5,2e-4,6.4e-4,2e-3,5e-3,1e-2 precision
+  for precision in bf16 bf16_pure; do
+    sweep experiment=learning_rates "$of32" $rates precision=$precision
+    sweep experiment=learning_rates "$of8" $rates precision=$precision
+  done
 }
-recovery() { sweep experiment=recovery "${large[@]}"; }
+recovery() {
+  local rate
+  for rate in 5e-4 2e-4; do sweep experiment=recovery "$of32" evaluation.every_steps=25 vocab.lr_stage2=$rate; done
+}
 presets() {
-  sweep experiment=comparison_table preset=paper,research,optimal,three_hour,best
-  sweep experiment=comparison_table_tokens preset=paper,research,optimal,three_hour,best
+  sweep experiment=comparison_table $half "$of32" preset=best,optimal
+  sweep experiment=comparison_table $half "$of16" preset=paper
+  sweep experiment=comparison_table_tokens $half "$of32" preset=paper
+  sweep experiment=comparison_table $half "$of32" preset=three_hour
+  sweep experiment=comparison_table $half "$of32" preset=research
 }
-stage2() { sweep experiment=stage2 "${large[@]}"; }
-alignments() { sweep experiment=alignments "${large[@]}" vocab.stage2_steps=0; }
-questions() { sweep sweep_name=questions "${large[@]}" seed=0,1,2 evaluation.qa=true "evaluation.tasks=[$DATA/qa]"; }
+stage2() {
+  local kind
+  for kind in full r64 r64_tables first_last; do sweep experiment=stage2 $half "$of32" lora=$kind; done
+}
+alignments() {
+  sweep experiment=alignments $half "$of32" alignment=contextual,mixed,subtoken,procrustes
+  sweep experiment=alignments $half "$of32" alignment=random,exact,tokalign_paper,mixed_t040
+  sweep experiment=alignments $half "$of32" alignment=mean,tokalign_code,focus,procrustes_one
+  sweep experiment=alignments $half "$of32" alignment=omp,subtoken_length,subtoken_ends,mixed_t020,mixed_t060
+}
+questions() {
+  local seed
+  for seed in 0 1 2; do
+    sweep sweep_name=questions "$of32" seed=$seed evaluation.qa=true "evaluation.tasks=[$DATA/qa]"
+  done
+}
 long_rates() {
-  sweep sweep_name=long_rates "${large[@]}" vocab.stage1_steps=31250 vocab.stage2_steps=0 vocab.lr_stage1=2e-5,6.4e-4,2e-3
+  local rate
+  for rate in 2e-5 2e-3 6.4e-4; do
+    sweep sweep_name=long_rates "$of32" evaluation.every_steps=100 vocab.stage1_steps=31250 vocab.stage2_steps=0 vocab.lr_stage1=$rate
+  done
 }
 llama3() {
   : "${LLAMA3:?a folder with the second target tokenizer}"
-  TARGET=$LLAMA3 sweep experiment=comparison_table sweep_name=llama3_presets preset=paper,research,optimal,best
-  TARGET=$LLAMA3 sweep experiment=recovery sweep_name=llama3_recovery "${large[@]}"
+  local TARGET=$LLAMA3
+  sweep experiment=recovery sweep_name=llama3_recovery "$of32" evaluation.every_steps=25 vocab.lr_stage2=5e-4
+  sweep experiment=comparison_table sweep_name=llama3_presets $half "$of32" preset=best,optimal
+  sweep experiment=comparison_table sweep_name=llama3_presets $half "$of16" preset=paper
 }
 
 items=("$@")
 [ ${#items[@]} -gt 0 ] || items=(changes rates recovery presets stage2 alignments questions long_rates ${LLAMA3:+llama3})
-for item in "${items[@]}"; do
-  echo "== $item, $(date '+%F %T')"
-  "$item" || echo "$item: not all of its jobs finished; the same command goes on with them"
+for item in "${items[@]}"; do "$item"; done
+
+# Every GPU has a token for each command it takes at a time; a command takes one, and gives it back when it has ended.
+mkdir -p "$logs"
+places=$(mktemp -u) && mkfifo "$places" && exec 9<>"$places" && rm "$places"
+for ((place = 0; place < jobs; place++)); do printf '%s\n' "${gpus[@]}" >&9; done
+number=0
+for line in "${queue[@]}"; do
+  read -ru 9 gpu
+  printf -v name '%03d' $((number++))
+  echo "$(date '+%T') GPU $gpu, $logs/$name.txt: $line"
+  (
+    # shellcheck disable=SC2086  # options hold no spaces
+    CUDA_VISIBLE_DEVICES=$gpu python train.py -m "${common[@]}" $line ${EXTRA:-} >"$logs/$name.txt" 2>&1 9>&- ||
+      echo "$(date '+%T') $logs/$name.txt: not all of its jobs finished; the same command goes on with them"
+    echo "$gpu" >&9
+  ) &
 done
+wait

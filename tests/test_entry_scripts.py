@@ -2,12 +2,15 @@
 
 import csv
 import json
+import os
 import re
 import shlex
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -267,6 +270,17 @@ def test_a_failing_job_leaves_the_others_alone_and_is_told(command, tmp_path):
     assert last.startswith(start + "python train.py -m ")
     again = shlex.split(last.removeprefix(start))
     assert words[-1] in again
+
+
+def test_a_job_that_another_command_runs_in_the_same_sweep_is_no_failure(command, tmp_path):
+    other = tmp_path / "multirun" / "shared" / "other-0123456789ab"
+    other.mkdir(parents=True)
+    running = {"state": "running", "error": None, "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "pid": os.getpid()}
+    (other / "status.json").write_text(json.dumps(running | {"host": socket.gethostname()}))
+    code, out, err = command("train", "-m", "sweep_name=shared", "seed=0")
+    assert code == 0, err
+    assert "running" in out
+    assert "did not finish" not in err
 
 
 def test_seeds_are_an_axis_and_the_table_shows_mean_and_spread(command, tmp_path):

@@ -12,7 +12,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -28,6 +28,9 @@ from revocab.runtime.files import disk_errors
 from revocab.runtime.job import INTERRUPTED, JobFolder
 from revocab.runtime.retry import is_out_of_memory
 
+if TYPE_CHECKING:
+    from revocab.reporting import Job
+
 log = logging.getLogger(__name__)
 CONF = Path(__file__).parents[2] / "conf"
 LAUNCHER_PACKAGES = {"joblib": "joblib", "slurm": "submitit", "ray": "ray"}  # launcher: what it needs
@@ -40,6 +43,7 @@ class State:
 
     failed = False
     command = ""
+    jobs: tuple[str, ...] = ()  # run ids of the sweep that this command makes
 
 
 def run(task: Task) -> None:
@@ -258,13 +262,18 @@ class SweepCallback(Callback):
         kind, project, group = config.logger.kind.value, config.logger.project, config.sweep_name
         for line in track_sweep(kind, project=project, group=group, folder=folder, jobs=sweep.jobs):
             print(line)
-        failed = [job for job in sweep.jobs if job.state != "completed"]
+        failed = [job for job in sweep.jobs if job.state != "completed" and not elsewhere(job)]
         for job in failed:
             fail(f"{job.folder.name}: {job.state}: {job.error or 'no reason was left'}")
         if failed:
             names = ", ".join(job.folder.name for job in failed)
             print(f"{len(failed)} of {len(sweep.jobs)} jobs did not finish; the same command reruns only them "
                   f"({names}): {State.command}", file=sys.stderr)  # fmt: skip
+
+
+def elsewhere(job: "Job") -> bool:
+    """Whether another command, into the same sweep, is about to finish the job."""
+    return job.state == "running" and not job.folder.name.endswith(State.jobs)
 
 
 def make_folder(path: Path) -> None:
@@ -301,6 +310,7 @@ def check_jobs(config: DictConfig) -> None:
             log.warning("Two jobs are the same and will run once: %s | %s", names[identifier], command)
         names[identifier] = command
         trackers.add(cfg.logger.kind.value)
+    State.jobs = tuple(names)
     if config.hydra.job.name == "train":
         for kind in sorted(trackers):
             check_tracker(kind)
