@@ -62,7 +62,7 @@ alignments() {
 questions() {
   local seed
   for seed in 0 1 2; do
-    sweep sweep_name=questions "$of32" seed=$seed evaluation.qa=true "evaluation.tasks=[$DATA/qa]"
+    sweep sweep_name=questions "$of32" seed=$seed evaluation.qa=true evaluation.qa_samples=1500 "evaluation.tasks=[$DATA/qa]"
   done
 }
 long_rates() {

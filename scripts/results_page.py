@@ -12,13 +12,19 @@ stands between two markers of the page:
 first the file, then the settings that name a row, the columns (COLUMNS below), and which jobs (all where nothing
 stands there): fields that must have these values. A setting with a value behind it, such as `alignment.top_k=10`, is a
 part of a row's name only where the job has another one. `order=final` ranks the jobs by this score, the best first.
+Jobs that differ in their seed alone share a row: the mean, and behind ± the standard deviation of the sample.
+
+    <!-- questions docs/results/questions.json | sweep=questions -->
+
+has a row per set of questions, and means over the jobs.
 """
 
 import argparse
 import json
 import re
+import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +33,11 @@ from revocab.runtime.files import write_json, write_text
 from revocab.runtime.hardware import git_commit
 
 TABLE = re.compile(r"(<!-- table ([^:\n]+): ([^|\n]*)\|([^|\n]*)(?:\|([^|\n]*))?-->\n).*?(<!-- end -->)", re.DOTALL)
+QUESTIONS = re.compile(r"(<!-- questions ([^|\n]+?) *(?:\|([^|\n]*))?-->\n).*?(<!-- end -->)", re.DOTALL)
 SUMMARY_KEYS = ("run_id", "labels", "scale", "seed", "bpb", "bytes_per_token", "alignment", "terms", "stage1", "stage2")
-SUMMARY_KEYS += ("baseline", "qa", "checks", "device", "versions")
+SUMMARY_KEYS += ("baseline", "qa", "checks", "device", "versions", "learning_curves")
 Record = dict[str, Any]
+Row = list[Record]  # jobs that differ in their seed alone
 
 
 # --- collect
@@ -54,40 +62,76 @@ def collect_sweep(sweep: Path, into: Path, commit: str | None) -> None:
 # --- render
 
 
-def number(value: Any, form: str = "{}") -> str:
-    return "–" if value is None else form.format(value)
+def number(values: Iterable[float | None], form: str = "{}") -> str:
+    """Mean, and of several the spread; a dash where a job has none."""
+    found = list(values)
+    if any(value is None for value in found):
+        return "–"
+    mean = form.format(statistics.fmean(found))
+    return mean if len(found) == 1 else f"{mean} ± {form.replace("+", "").format(statistics.stdev(found))}"
 
 
-def bpb(stage: str) -> Callable[[Record], str]:
+def bpb(stage: str) -> Callable[[Row], str]:
     """BPB on every data set, in brackets the ratio to the untouched source model."""
 
-    def cell(row: Record) -> str:
+    def cell(row: Row) -> str:
         shown = []
-        for scores in row["bpb"].values():
-            value = scores.get(stage)
-            shown.append("–" if value is None else f"{value:.4f} ({value / scores['source']:.3f})")
+        for name in row[0]["bpb"]:
+            scores = [job["bpb"][name] for job in row]
+            if any(each.get(stage) is None for each in scores):
+                shown.append("–")
+                continue
+            ratio = statistics.fmean(each[stage] / each["source"] for each in scores)
+            shown.append(f"{number((each[stage] for each in scores), '{:.4f}')} ({ratio:.3f})")
         return " / ".join(shown)
 
     return cell
 
 
-def per_stage(key: str, form: str, unit: float = 1) -> Callable[[Record], str]:
-    def cell(row: Record) -> str:
-        values = [row.get(stage, {}).get(key) for stage in ("stage1", "stage2")]
-        return " / ".join(number(None if value is None else value / unit, form) for value in values)
+def per_stage(key: str, form: str, unit: float = 1) -> Callable[[Row], str]:
+    def cell(row: Row) -> str:
+        found = [[job.get(stage, {}).get(key) for job in row] for stage in ("stage1", "stage2")]
+        return " / ".join(number((None if value is None else value / unit for value in each), form) for each in found)
 
     return cell
 
 
-COLUMNS: dict[str, tuple[str, Callable[[Record], str]]] = {
+def of_alignment(key: str) -> Callable[[Row], str]:
+    return lambda row: number((job["alignment"].get(key) for job in row), "{:.1%}")
+
+
+def gap(row: Row) -> str:
+    """How much worse than the source model trained on as much text, on every data set."""
+    scores = [[job["bpb"][name] for job in row] for name in row[0]["bpb"]]
+    return " / ".join(number((each["final"] / each["source_cpt"] - 1 for each in jobs), "{:+.1%}") for jobs in scores)
+
+
+def met(key: str, form: str, unit: float = 1) -> Callable[[Row], str]:
+    """What it took until the model was as good as the untouched source model."""
+
+    def cell(row: Row) -> str:
+        shown = []
+        for name in row[0]["bpb"]:
+            found = [job.get("learning_curves", {}).get(name, {}).get(f"{key}_to_source") for job in row]
+            shown.append(number((None if value is None else value / unit for value in found), form))
+        return " / ".join(shown)
+
+    return cell
+
+
+COLUMNS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "source": ("source model", bpb("source")),
     "source_cpt": ("source model, trained as long", bpb("source_cpt")),
     "init": ("init", bpb("init")),
     "probe": ("probe", bpb("probe")),
     "stage1": ("after stage 1", bpb("stage1")),
     "final": ("after stage 2", bpb("final")),
-    "coverage": ("coverage of all tokens", lambda row: number(row["alignment"].get("coverage"), "{:.1%}")),
-    "coverage_seen": ("of seen tokens", lambda row: number(row["alignment"].get("coverage_seen"), "{:.1%}")),
+    "gap": ("against the source model trained as long", gap),
+    "steps_to_source": ("steps until as good as the source model", met("steps", "{:.0f}")),
+    "bytes_to_source": ("MB of text until then", met("bytes", "{:.1f}", 1e6)),
+    "seconds_to_source": ("seconds of training until then", met("seconds", "{:.0f}")),
+    "coverage": ("coverage of all tokens", of_alignment("coverage")),
+    "coverage_seen": ("of seen tokens", of_alignment("coverage_seen")),
     "norms": ("largest gradient norm, stage 1 / 2", per_stage("grad_norm_max", "{:.2f}")),
     "spikes": ("spikes, stage 1 / 2", per_stage("spikes", "{:.0f}")),
     "speed": ("tokens/s, stage 1 / 2", per_stage("tokens_per_second", "{:,.0f}")),
@@ -122,25 +166,52 @@ def choose(records: list[Record], conditions: str) -> list[Record]:
         for row in records
         if all(str(row.get(key, row["labels"].get(key))) == value for key, value in wanted.items())
     ]
-    return sorted(rows, key=lambda row: first_score(row, order)) if order else rows
+    return sorted(rows, key=lambda row: score([row], order)) if order else rows
 
 
 def table(records: list[Record], keys: list[str], columns: list[str]) -> str:
-    """A table in Markdown: one row per job."""
+    """A table in Markdown: one row per name, of jobs that differ in their seed."""
     named = " ".join(key.split(".")[-1] for key in keys if "=" not in key)
     lines = [[named, *(COLUMNS[column][0] for column in columns)]]
     lines.append(["---"] * len(lines[0]))
-    best = {column: min(records, key=lambda row: first_score(row, column)) for column in columns if column in RANKED}
-    for row in records:
+    rows: dict[str, Row] = {}
+    for record in records:
+        rows.setdefault(row_name(record, keys), []).append(record)
+    best = {column: min(rows.values(), key=lambda row: score(row, column)) for column in columns if column in RANKED}
+    for name, row in rows.items():
+        if len({job["labels"].get("seed") for job in row}) < len(row):
+            sys.exit(f"{name}: the jobs {', '.join(job['run_id'] for job in row)} differ in more than their seed")
         cells = [COLUMNS[column][1](row) for column in columns]
-        bold = [best.get(column) is row and len(records) > 1 for column in columns]
+        bold = [best.get(column) is row and len(rows) > 1 for column in columns]
         cells = [f"**{cell}**" if strong else cell for cell, strong in zip(cells, bold, strict=True)]
-        lines.append([row_name(row, keys), *cells])
+        lines.append([name, *cells])
+    return as_markdown(lines)
+
+
+def as_markdown(lines: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def first_score(row: Record, column: str) -> float:
-    return next(iter(row["bpb"].values())).get(column, float("inf"))
+def score(row: Row, column: str) -> float:
+    """Mean BPB on the first data set."""
+    return statistics.fmean(next(iter(job["bpb"].values())).get(column, float("inf")) for job in row)
+
+
+def questions(records: list[Record]) -> str:
+    """A row per set of questions: accuracy of the source model, of the adapted ones, and what guessing gives."""
+    lines = [
+        ["questions", "n", "guessing", "source model (95 %)", "adapted", "difference (95 % of one job)"],
+        ["---"] * 6,
+    ]
+    for task in records[0]["qa"]:
+        found = [job["qa"][task] for job in records]
+        first, change = found[0], found[0]["difference"]
+        source = f"{first['source_accuracy']:.1%} ({first['source_low']:.1%} to {first['source_high']:.1%})"
+        difference = number((each["difference"]["value"] for each in found), "{:+.1%}")
+        adapted = number((each["accuracy"] for each in found), "{:.1%}")
+        interval = f"({change['low']:+.1%} to {change['high']:+.1%})"
+        lines.append([task, str(first["n"]), f"{first['chance']:.0%}", source, adapted, f"{difference} {interval}"])
+    return as_markdown(lines)
 
 
 def origin(records: list[Record]) -> str:
@@ -157,14 +228,21 @@ def origin(records: list[Record]) -> str:
 def render(page: str, root: Path) -> str:
     """The page with every table made anew."""
 
-    def remake(match: re.Match[str]) -> str:
-        opening, name, keys, columns, conditions, closing = match.groups()
+    def chosen(name: str, conditions: str | None) -> list[Record]:
         rows = choose(json.loads((root / name).read_text()), conditions or "")
-        if not rows:
-            sys.exit(f"{name}: no job has {conditions}")
+        return rows or sys.exit(f"{name}: no job has {conditions}")
+
+    def scores(match: re.Match[str]) -> str:
+        opening, name, keys, columns, conditions, closing = match.groups()
+        rows = chosen(name, conditions)
         return f"{opening}{table(rows, keys.split(), columns.split())}\n\n{origin(rows)}\n{closing}"
 
-    return TABLE.sub(remake, page)
+    def answers(match: re.Match[str]) -> str:
+        opening, name, conditions, closing = match.groups()
+        rows = chosen(name, conditions)
+        return f"{opening}{questions(rows)}\n\n{len(rows)} jobs; {origin(rows)}\n{closing}"
+
+    return QUESTIONS.sub(answers, TABLE.sub(scores, page))
 
 
 def main() -> None:

@@ -46,6 +46,46 @@ def test_unusual_values_name_a_row_and_jobs_are_ranked(results_page, tmp_path):
     ]
 
 
+def scored(seed, final, **others):
+    facts = {"sweep": "one", "commit": "abc", "date": "2026-11-24", "device": "cpu", "run_id": f"{seed}{final}"}
+    return (
+        facts | {"labels": {"change": "paper", "seed": seed}, "bpb": {"bio": {"source": 2.0, "final": final}}} | others
+    )
+
+
+def rendered(results_page, folder, marker, rows):
+    (folder / "file.json").write_text(json.dumps(rows))
+    return results_page.render(f"<!-- {marker} -->\n<!-- end -->\n", folder).splitlines()[1:-1]
+
+
+def test_seeds_share_a_row_by_mean_and_spread(results_page, tmp_path):
+    rows = [scored(0, 0.9, stage1={"spikes": 1}), scored(1, 1.1, stage1={"spikes": 3})]
+    lines = rendered(results_page, tmp_path, "table file.json: change | final spikes |", rows)
+    assert lines[2] == "| paper | 1.0000 ± 0.1414 (0.500) | 2 ± 1 / – |"
+    with pytest.raises(SystemExit, match="more than their seed"):
+        rendered(results_page, tmp_path, "table file.json: change | final |", [*rows, scored(0, 0.7)])
+
+
+def test_what_it_took_to_meet_the_source_model_and_how_far_the_baseline_is(results_page, tmp_path):
+    row = scored(0, 0.9, learning_curves={"bio": {"steps_to_source": 250, "bytes_to_source": 12_340_000}})
+    row["bpb"]["bio"]["source_cpt"] = 0.75
+    marker = "table file.json: change | gap steps_to_source bytes_to_source seconds_to_source |"
+    assert rendered(results_page, tmp_path, marker, [row])[2] == "| paper | +20.0% | 250 | 12.3 | – |"
+
+
+def test_questions_have_a_row_each(results_page, tmp_path):
+    def answers(right, change):
+        facts = {"n": 200, "chance": 0.25, "source_accuracy": 0.5, "source_low": 0.43, "source_high": 0.57}
+        difference = {"value": change, "low": change - 0.1, "high": change + 0.1}
+        return {"medqa": {**facts, "accuracy": right, "difference": difference}}
+
+    rows = [scored(0, 0.9, qa=answers(0.48, -0.02)), scored(1, 0.9, qa=answers(0.44, -0.06))]
+    lines = rendered(results_page, tmp_path, "questions file.json | sweep=one", rows)
+    cells = ["medqa", "200", "25%", "50.0% (43.0% to 57.0%)", "46.0% ± 2.8%", "-4.0% ± 2.8% (-12.0% to +8.0%)"]
+    assert lines[2] == f"| {' | '.join(cells)} |"
+    assert lines[4].startswith("2 jobs; bio; commit abc")
+
+
 def test_every_picture_is_made_of_the_stored_summaries(results_page, monkeypatch):
     monkeypatch.syspath_prepend(SCRIPT.parent)
     import results_plot
