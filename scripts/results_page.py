@@ -68,7 +68,7 @@ def number(values: Iterable[float | None], form: str = "{}") -> str:
     if any(value is None for value in found):
         return "–"
     mean = form.format(statistics.fmean(found))
-    return mean if len(found) == 1 else f"{mean} ± {form.replace("+", "").format(statistics.stdev(found))}"
+    return mean if len(found) == 1 else f"{mean} ± {form.replace('+', '').format(statistics.stdev(found))}"
 
 
 def bpb(stage: str) -> Callable[[Row], str]:
