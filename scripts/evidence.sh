@@ -39,8 +39,9 @@ rates() {
   done
 }
 recovery() {
-  local rate
-  for rate in 5e-4 2e-4; do sweep experiment=recovery "$of32" evaluation.every_steps=25 vocab.lr_stage2=$rate; done
+  local rate scored=evaluation.every_steps=25
+  for rate in 5e-4 1e-3 2e-4; do sweep experiment=recovery "$of32" $scored vocab.lr_stage2=$rate; done
+  sweep experiment=recovery "$of32" $scored vocab.lr_stage2=5e-4 vocab.stage1_steps=1250 vocab.stage2_steps=11250
 }
 presets() {
   sweep experiment=comparison_table $half "$of32" preset=best,optimal
