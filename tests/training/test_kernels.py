@@ -2,6 +2,7 @@
 
 import importlib
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -192,6 +193,44 @@ def test_gradients_that_are_added_in_place_change_no_bit(
     with pytest.raises(KeyboardInterrupt):
         ends("stopped")
     assert all(map(torch.equal, ends("stopped"), expected))
+
+
+def recorded_on_cpu(whole, sample):
+    """What a CUDA graph gives: gradients in the same tensors each time, which the next forward pass overwrites."""
+    parameters = [parameter for parameter in whole.parameters() if parameter.requires_grad]
+    static = [torch.zeros_like(parameter) for parameter in parameters]
+
+    class Replayed(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, ids, *_):
+            for each in static:
+                each.fill_(float("nan"))
+            with torch.enable_grad():
+                loss = whole(ids)
+                ctx.found = torch.autograd.grad(loss, parameters)
+            return loss.detach()
+
+        @staticmethod
+        def backward(ctx, grad):
+            for each, found in zip(static, ctx.found, strict=True):
+                torch.mul(found, grad, out=each)
+            return None, *(each.detach() for each in static)
+
+    return lambda ids: Replayed.apply(ids, *parameters)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_stage_by_a_graph_ends_as_one_without(accumulation, make_model, liger, corpus, settings, monkeypatch):
+    liger()
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", lambda whole, sample: recorded_on_cpu(whole, sample))
+    chosen = settings(gradient_accumulation=accumulation)
+    ends = {}
+    for wanted in ("fused", "auto"):
+        hardware = replace(FUSED, kernels=wanted)
+        model, record = train_stage(make_model(), corpus, chosen, hardware, folder=None, metrics_path=None)
+        ends[record.kernels] = list(model.parameters())
+    assert list(ends) == ["liger", "liger, CUDA graph"]
+    assert all(map(torch.equal, *ends.values()))
 
 
 def test_a_liger_kernel_of_other_versions_is_done_without(make_model, monkeypatch):

@@ -85,3 +85,31 @@ def test_capped_logits_are_capped(make_model, monkeypatch):
     capped = losses.fused_next_token_loss(model, ids, 29)
     torch.testing.assert_close(capped.double(), losses.next_token_loss(model, ids, 29).double(), rtol=1e-5, atol=0)
     assert abs(float(free - capped)) > 0.01
+
+
+def test_the_gradient_cannot_be_asked_for_twice(make_model, monkeypatch):
+    """It is multiplied in place; a second time would give another one."""
+    monkeypatch.setattr(losses, "_cross_entropy_in_place", by_torch)
+    model = make_model()
+    loss = losses.fused_next_token_loss(model, torch.arange(14).view(2, 7), 29)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("at_once", [29 * 5, 2**28])
+def test_a_table_in_float32_gets_its_gradient_in_float32(at_once, monkeypatch):
+    """Of hidden states in bfloat16, as a stage has them; rows beyond the tokens get none."""
+    monkeypatch.setattr(losses, "_cross_entropy_in_place", by_torch)
+    monkeypatch.setattr(losses, "LOGITS_AT_ONCE", at_once)
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(12, 8, generator=generator).bfloat16().requires_grad_()
+    table = torch.randn(32, 8, generator=generator).bfloat16().float().requires_grad_()
+    labels = torch.randint(0, 29, (12,), generator=generator)
+    losses.LinearCrossEntropy.apply(hidden, table, 29, labels, 12, None).backward()
+    exact = [each.detach().double().requires_grad_() for each in (hidden, table)]
+    functional.cross_entropy(exact[0] @ exact[1][:29].t(), labels).backward()
+    for mine, true in zip((hidden.grad, table.grad), (exact[0].grad, exact[1].grad), strict=True):
+        torch.testing.assert_close(mine.double(), true, rtol=2e-2, atol=2e-3)
+    assert (hidden.grad.dtype, table.grad.dtype) == (torch.bfloat16, torch.float32)
+    assert not table.grad[29:].any()

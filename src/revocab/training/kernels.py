@@ -97,7 +97,7 @@ class Kernels:
 
     @property
     def static_gradients(self) -> bool:
-        """Whether gradients must be added to tensors that are there: a graph writes to the same place each time."""
+        """Whether a graph writes gradients to the same place each time: several are added up in other tensors."""
         return self._graph is not None
 
     def put_in(self, device: torch.device, vocabulary_size: int) -> None:

@@ -27,36 +27,58 @@ def next_token_loss(model: nn.Module, ids_BL: torch.Tensor, vocabulary_size: int
 
 
 class LinearCrossEntropy(torch.autograd.Function):
-    """Mean cross-entropy of `hidden_NH @ table_VH.T`, which never exists as a whole, nor its gradient.
+    """Mean cross-entropy of `hidden_NH @ table_RH[:V].T`, which never exists as a whole, nor its gradient.
 
     Both are made for some rows at a time, by liger-kernel's cross-entropy, which writes the gradient over the logits.
     Unlike liger-kernel's own function of this kind it is told how many labels count, and need not ask the device;
-    the product is in the type of `hidden`, the gradient of the table is summed up in the type of the table.
+    the product is in the type of `hidden`, the gradient of the table is summed up in the type of the table. It gets
+    the whole table, since autograd would copy the gradient of a part of it.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_NH: torch.Tensor, table_VH: torch.Tensor, labels_N: torch.Tensor, count: int, softcap: Any
+        ctx: Any,
+        hidden_NH: torch.Tensor,
+        table_RH: torch.Tensor,
+        vocabulary_size: int,
+        labels_N: torch.Tensor,
+        count: int,
+        softcap: float | None,
     ) -> torch.Tensor:
-        low_VH = table_VH.to(hidden_NH.dtype)
+        low_VH = table_RH[:vocabulary_size].to(hidden_NH.dtype)
         losses_N = torch.zeros(len(hidden_NH), dtype=torch.float32, device=hidden_NH.device)  # unlabelled: stay 0
         grad_NH = torch.empty_like(hidden_NH)
-        grad_VH = torch.zeros_like(table_VH) if ctx.needs_input_grad[1] else None
-        rows = max(1, LOGITS_AT_ONCE // len(table_VH))
+        grad_RH = torch.empty_like(table_RH) if ctx.needs_input_grad[1] else None
+        rows = max(1, LOGITS_AT_ONCE // len(low_VH))
         for begin in range(0, len(hidden_NH), rows):
             part = slice(begin, begin + rows)
             logits_PV = hidden_NH[part] @ low_VH.t()
             _cross_entropy_in_place(logits_PV, labels_N[part], losses_N[part], count, softcap)
             torch.mm(logits_PV, low_VH, out=grad_NH[part])
-            if grad_VH is not None:
-                grad_VH += logits_PV.t() @ hidden_NH[part]
-        ctx.save_for_backward(grad_NH, grad_VH)
+            if grad_RH is not None:
+                _product_into(grad_RH[:vocabulary_size], logits_PV.t(), hidden_NH[part], add=begin > 0)
+        if grad_RH is not None:
+            grad_RH[vocabulary_size:].zero_()
+        ctx.save_for_backward(grad_NH, grad_RH)
         return losses_N.sum()
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        grad_NH, grad_VH = ctx.saved_tensors
-        return grad_NH * grads[0], None if grad_VH is None else grad_VH * grads[0], None, None, None
+        """In place, for each is as large as its operand: autograd raises if it is asked for a second time."""
+        grad_NH, grad_RH = ctx.saved_tensors
+        return grad_NH.mul_(grads[0]), None if grad_RH is None else grad_RH.mul_(grads[0]), None, None, None, None
+
+
+def _product_into(out: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *, add: bool) -> None:
+    """out = a b, or out += a b; not rounded to the type of a and b on the way where the device can do without."""
+    if add:
+        out += a @ b
+    elif out.dtype == a.dtype:
+        torch.mm(a, b, out=out)
+    elif out.device.type == "cuda" and out.dtype == torch.float32:
+        torch.mm(a, b, out_dtype=torch.float32, out=out)  # there is none for CPUs
+    else:
+        out.copy_(a @ b)
 
 
 def _cross_entropy_in_place(
@@ -108,4 +130,4 @@ def fused_next_token_loss(model: nn.Module, ids_BL: torch.Tensor, vocabulary_siz
     labels_N = functional.pad(ids_BL[:, 1:], (0, 1), value=NO_LABEL).flatten()
     softcap = getattr(plain.config, "final_logit_softcapping", None)
     count = len(ids_BL) * (ids_BL.shape[1] - 1)
-    return LinearCrossEntropy.apply(hidden_NH, head.weight[:vocabulary_size], labels_N, count, softcap)
+    return LinearCrossEntropy.apply(hidden_NH, head.weight, vocabulary_size, labels_N, count, softcap)

@@ -65,8 +65,8 @@ class StageModule(pl.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
-        if not self.kernels.static_gradients:
-            optimizer.zero_grad()
+        if not self.kernels.static_gradients or self.trainer.accumulate_grad_batches == 1:
+            optimizer.zero_grad()  # behind a graph, its own tensors are then the gradients, until it runs again
             return
         for parameter in (p for group in optimizer.param_groups for p in group["params"]):
             if parameter.grad is None:
