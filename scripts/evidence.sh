@@ -4,7 +4,8 @@
 #
 #   SOURCE=SMOLLM2_FOLDER TARGET=MISTRAL_V3_FOLDER DATA=FOLDER_OF_BIO_AND_GENERAL scripts/evidence.sh [item ...]
 #
-# Items, in the order of their worth: changes rates recovery presets stage2 alignments questions long_rates llama3.
+# Items, in the order of their worth: changes rates recovery more_recovery presets stage2 alignments questions long_rates
+# llama3.
 # GGUF names a file in SOURCE to read weights from, LLAMA3 a second target tokenizer, GPUS the GPUs ("0 1"), JOBS how many
 # commands share each. A command waits until a place is free; each trains its jobs one after another. LOGS: a folder for
 # what they print. EXTRA goes to every command, such as EXTRA='vocab.max_seq_length=64'.
@@ -20,6 +21,7 @@ common=(logger=none trainer=gpu scale=small "models.source_model=$SOURCE" ${GGUF
 of32="vocab.batch_size=16 vocab.gradient_accumulation=2" of16="vocab.batch_size=16 vocab.gradient_accumulation=1"
 of8="vocab.batch_size=8 vocab.gradient_accumulation=1"
 half="scale.step_factor=0.04" # 100 + 100 steps; else 200 + 200
+short="$half vocab.probe_steps=0"
 
 queue=() # of commands, as lines
 sweep() { queue+=("models.target_tokenizer=$TARGET $*"); }
@@ -27,32 +29,33 @@ sweep() { queue+=("models.target_tokenizer=$TARGET $*"); }
 changes() {
   local seed
   for seed in 0 1 2; do
-    sweep experiment=one_change_at_a_time seed=$seed "$of16" change=paper,lr_stage1,offset,lora,shuffle,threshold,pivots
-    sweep experiment=one_change_at_a_time seed=$seed "$of32" change=batch,optimal
+    sweep experiment=one_change_at_a_time $short seed=$seed "$of16" change=paper,lr_stage1,offset,lora,shuffle,threshold,pivots
+    sweep experiment=one_change_at_a_time $short seed=$seed "$of32" change=batch,optimal
   done
 }
 rates() {
   local rates=vocab.lr_stage1=2e-5,2e-4,6.4e-4,2e-3,5e-3,1e-2 precision
   for precision in bf16 bf16_pure; do
-    sweep experiment=learning_rates "$of32" $rates precision=$precision
-    sweep experiment=learning_rates "$of8" $rates precision=$precision
+    sweep experiment=learning_rates vocab.probe_steps=0 "$of32" $rates precision=$precision
+    sweep experiment=learning_rates vocab.probe_steps=0 "$of8" $rates precision=$precision
   done
 }
-recovery() {
-  local rate scored=evaluation.every_steps=25
-  for rate in 5e-4 1e-3 2e-4; do sweep experiment=recovery "$of32" $scored vocab.lr_stage2=$rate; done
-  sweep experiment=recovery "$of32" $scored vocab.lr_stage2=5e-4 vocab.stage1_steps=1250 vocab.stage2_steps=11250
+recovered="experiment=recovery $of32 evaluation.every_steps=25"
+recovery() { sweep "$recovered" vocab.lr_stage2=5e-4; } # its seconds are shown: with JOBS=1, and nothing else on the GPU
+more_recovery() {
+  sweep "$recovered" vocab.lr_stage2=1e-3
+  sweep "$recovered" vocab.lr_stage2=5e-4 vocab.stage1_steps=1250 vocab.stage2_steps=11250
 }
 presets() {
-  sweep experiment=comparison_table $half "$of32" preset=best,optimal
-  sweep experiment=comparison_table $half "$of16" preset=paper
-  sweep experiment=comparison_table_tokens $half "$of32" preset=paper
-  sweep experiment=comparison_table $half "$of32" preset=three_hour
-  sweep experiment=comparison_table $half "$of32" preset=research
+  sweep experiment=comparison_table $short "$of32" preset=best,optimal
+  sweep experiment=comparison_table $short "$of16" preset=paper
+  sweep experiment=comparison_table_tokens $short "$of32" preset=paper
+  sweep experiment=comparison_table $short "$of32" preset=three_hour
+  sweep experiment=comparison_table $short "$of32" preset=research
 }
 stage2() {
   local kind
-  for kind in full r64 r64_tables first_last; do sweep experiment=stage2 $half "$of32" lora=$kind; done
+  for kind in full r64 r64_tables first_last; do sweep experiment=stage2 $short "$of32" lora=$kind; done
 }
 alignments() {
   sweep experiment=alignments $half "$of32" alignment=contextual,mixed,subtoken,procrustes
@@ -63,25 +66,25 @@ alignments() {
 questions() {
   local seed
   for seed in 0 1 2; do
-    sweep sweep_name=questions "$of32" seed=$seed evaluation.qa=true evaluation.qa_samples=1500 "evaluation.tasks=[$DATA/qa]"
+    sweep sweep_name=questions "$of32" vocab.probe_steps=0 seed=$seed evaluation.qa=true evaluation.qa_samples=1500 "evaluation.tasks=[$DATA/qa]"
   done
 }
 long_rates() {
   local rate
   for rate in 2e-5 2e-3 6.4e-4; do
-    sweep sweep_name=long_rates "$of32" evaluation.every_steps=100 vocab.stage1_steps=31250 vocab.stage2_steps=0 vocab.lr_stage1=$rate
+    sweep sweep_name=long_rates "$of32" vocab.probe_steps=0 evaluation.every_steps=100 vocab.stage1_steps=31250 vocab.stage2_steps=0 vocab.lr_stage1=$rate
   done
 }
 llama3() {
   : "${LLAMA3:?a folder with the second target tokenizer}"
   local TARGET=$LLAMA3
-  sweep experiment=recovery sweep_name=llama3_recovery "$of32" evaluation.every_steps=25 vocab.lr_stage2=5e-4
-  sweep experiment=comparison_table sweep_name=llama3_presets $half "$of32" preset=best,optimal
-  sweep experiment=comparison_table sweep_name=llama3_presets $half "$of16" preset=paper
+  sweep experiment=comparison_table sweep_name=llama3_presets $short "$of32" preset=best,optimal
+  sweep experiment=comparison_table sweep_name=llama3_presets $short "$of16" preset=paper
+  sweep "$recovered" sweep_name=llama3_recovery vocab.lr_stage2=5e-4
 }
 
 items=("$@")
-[ ${#items[@]} -gt 0 ] || items=(changes rates recovery presets stage2 alignments questions long_rates ${LLAMA3:+llama3})
+[ ${#items[@]} -gt 0 ] || items=(changes rates recovery more_recovery presets stage2 alignments questions long_rates ${LLAMA3:+llama3})
 for item in "${items[@]}"; do "$item"; done
 
 # Every GPU has a token for each command it takes at a time; a command takes one, and gives it back when it has ended.
