@@ -43,18 +43,19 @@ Row = list[Record]  # jobs that differ in their seed alone
 # --- collect
 
 
-def record(job: Job, commit: str | None) -> Record:
+def record(job: Job, commit: str | None, *, alone: bool) -> Record:
     """What of one job goes into the repository."""
     status = json.loads((job.folder / "status.json").read_text())
     kept = {key: job.summary[key] for key in SUMMARY_KEYS if job.summary.get(key)}
-    return {"sweep": job.folder.parent.name, "commit": commit, "date": status["started"][:10], **kept}
+    facts = {"sweep": job.folder.parent.name, "commit": commit, "date": status["started"][:10]}
+    return facts | ({"alone": True} if alone else {}) | kept
 
 
-def collect_sweep(sweep: Path, into: Path, commit: str | None) -> None:
+def collect_sweep(sweep: Path, into: Path, commit: str | None, *, alone: bool = False) -> None:
     """Add the finished jobs of a sweep to a file; jobs of the same run id are replaced."""
     records = {row["run_id"]: row for row in json.loads(into.read_text())} if into.is_file() else {}
     finished = [job for job in collect(sweep) if job.state == "completed" and job.summary]
-    records.update({job.summary["run_id"]: record(job, commit) for job in finished})
+    records.update({job.summary["run_id"]: record(job, commit, alone=alone) for job in finished})
     write_json(into, list(records.values()))
     print(f"{into}: {len(finished)} jobs of {sweep.name} added, {len(records)} in all")
 
@@ -252,11 +253,12 @@ def main() -> None:
     collecting.add_argument("sweep", type=Path)
     collecting.add_argument("into", type=Path)
     collecting.add_argument("--commit", default=git_commit(), help="that the jobs ran with; default: this checkout's")
+    collecting.add_argument("--alone", action="store_true", help="they had the GPU for themselves: their seconds count")
     rendering = commands.add_parser("render", help="remake the tables of a page")
     rendering.add_argument("page", type=Path)
     arguments = parser.parse_args()
     if arguments.what == "collect":
-        collect_sweep(arguments.sweep, arguments.into, arguments.commit)
+        collect_sweep(arguments.sweep, arguments.into, arguments.commit, alone=arguments.alone)
     else:
         write_text(arguments.page, render(arguments.page.read_text(), Path(__file__).parents[1]))
 

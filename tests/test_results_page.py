@@ -88,13 +88,38 @@ def test_questions_have_a_row_each(results_page, tmp_path):
 
 def test_every_picture_is_made_of_the_stored_summaries(results_page, monkeypatch):
     monkeypatch.syspath_prepend(SCRIPT.parent)
+    import results_curves
     import results_plot
 
     pictures = sorted((ROOT / "docs" / "results").glob("*.svg"))
     assert pictures
     for picture in pictures:
-        made = results_plot.draw(json.loads(picture.with_suffix(".json").read_text()))
-        assert made == picture.read_text(), f"run: python scripts/results_plot.py {picture.with_suffix('.json').name}"
+        script = results_curves if picture.stem.endswith("_curves") else results_plot
+        file = picture.with_name(f"{picture.stem.removesuffix('_curves')}.json")
+        made = script.draw(json.loads(file.read_text()))
+        assert made == picture.read_text(), f"run: python scripts/{script.__name__}.py {file.name}"
+
+
+def test_curves_of_text_and_seconds(results_page, monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    import results_curves
+
+    def point(num_bytes, seconds, bpb):
+        return {"stage": "stage1", "step": 1, "bytes": num_bytes, "seconds": seconds, "bpb": bpb}
+
+    adapted = [point(0, 0, 1.4), point(10**6, 1, 1.2), point(10**7, 10, 0.9)]
+    baseline = [point(0, 0, 1.0), point(10**6, 2, 0.9), point(10**7, 20, 0.8)]
+    curves = {"bio": {"source": 1.0, "adapted": adapted, "source_cpt": baseline}}
+    row = {"labels": {"vocab.lr_stage2": 2e-4}, "stage1": {"steps": 200}, "learning_curves": curves}
+    drawn = results_curves.draw([row])
+    assert "200 steps, stage 2 at 0.0002" in drawn
+    assert drawn.count("<polyline") == 2, "seconds of a job that shared its GPU are not shown"
+    drawn = results_curves.draw([row | {"alone": True}])
+    points = [line.split('points="')[1].split('"')[0].split() for line in drawn.splitlines() if "<polyline" in line]
+    assert [len(line) for line in points] == [2, 2, 2, 2]
+    text, seconds = points[0], points[2]
+    assert [each.split(",")[1] for each in text] == [each.split(",")[1] for each in seconds], "the same scores"
+    assert float(text[0].split(",")[1]) < float(text[1].split(",")[1]), "lower scores are further down"
 
 
 def test_rows_columns_and_conditions(results_page, tmp_path):

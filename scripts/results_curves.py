@@ -1,0 +1,108 @@
+"""A picture of a file in docs/results: bits per byte over text read and over seconds of training, a line per job.
+
+    python scripts/results_curves.py docs/results/recovery.json
+
+writes `docs/results/recovery_curves.svg`: the first data set, both axes logarithmic. Beside a job's line there is a
+dashed one of the same colour: the source model trained as long, where the job was compared with it.
+Seconds count only of jobs that had the GPU for themselves: those that were collected with `--alone`.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from results_page import Record
+from results_plot import text
+
+from revocab.runtime.files import write_text
+
+COLOURS = ("#12365f", "#b3541e", "#2f8f5b", "#7d4fa3")
+AXES = {"bytes": ("MB of text", 1e6), "seconds": ("seconds of training on one GPU", 1.0)}
+WIDTH, HEIGHT, LEFT, GAP, TOP, BOTTOM = 920, 380, 50, 40, 60, 44  # pixels
+TICKS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 1, 1.2, 1.4, 1.6, 2, 2.5, 3, 4)  # bits per byte
+DECADES = tuple(factor * 10**power for power in range(5) for factor in (1, 2, 5))
+Place = Callable[[float], float]
+
+
+def draw(records: list[Record]) -> str:
+    """The picture as SVG."""
+    curves = [next(iter(record["learning_curves"].values())) for record in records]
+    values = [point["bpb"] for each in curves for points in lines_of(each).values() for point in points]
+    high = placing([*values, curves[0]["source"]], HEIGHT - BOTTOM, TOP)
+    parts = [*legend(records, curves), text(LEFT, HEIGHT - 8, "bits per byte, lower is better", colour="#5a6472")]
+    width = (WIDTH - LEFT - GAP - 20) / 2
+    for number, axis in enumerate(AXES):
+        shown = [index for index, record in enumerate(records) if axis == "bytes" or record.get("alone")]
+        left = LEFT + number * (width + GAP)
+        parts += panel(axis, [(COLOURS[index], curves[index]) for index in shown], left, width, high)
+    style = 'font-family="system-ui, sans-serif" font-size="13" fill="#1d2530"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" {style} role="img">'
+    title = "<title>Bits per byte over text and over seconds, a line per job</title>"
+    return "\n".join([head, title, '<rect width="100%" height="100%" fill="white"/>', *parts, "</svg>\n"])
+
+
+def lines_of(curves: Record) -> dict[str, list[Record]]:
+    """By curve the points that a logarithmic axis can show."""
+    return {name: [point for point in curves[name] if point["bytes"] > 0] for name in ("adapted", "source_cpt")}
+
+
+def placing(values: list[float], low: float, high: float) -> Place:
+    """Logarithms of values to pixels between two ends."""
+    least, most = math.log(min(values)) - 0.02, math.log(max(values)) + 0.02
+    return lambda value: low + (high - low) * (math.log(value) - least) / (most - least)
+
+
+def name_of(record: Record) -> str:
+    steps = " + ".join(str(record[stage]["steps"]) for stage in ("stage1", "stage2") if stage in record)
+    return f"{steps} steps, stage 2 at {record['labels']['vocab.lr_stage2']:g}"
+
+
+def legend(records: list[Record], curves: list[Record]) -> Iterator[str]:
+    names = [name_of(record) for record in records]
+    for number, (name, colour) in enumerate(zip(names, COLOURS, strict=False)):
+        x = LEFT + number * 240
+        yield f'<path d="M{x} 18h18" stroke="{colour}" stroke-width="2.5"/>{text(x + 24, 22.5, name)}'
+    if any(each["source_cpt"] for each in curves):
+        yield f'<path d="M{LEFT} 38h18" stroke="#1d2530" stroke-width="2" stroke-dasharray="5 4"/>'
+        yield text(LEFT + 24, 42.5, "dashed: the source model, trained as long with its own tokenizer")
+
+
+def panel(axis: str, drawn: list[tuple[str, Record]], left: float, width: float, high: Place) -> Iterator[str]:
+    title, unit = AXES[axis]
+    values = [point[axis] / unit for _, each in drawn for points in lines_of(each).values() for point in points]
+    if not values:
+        return
+    wide = placing(values, left, left + width)
+    bottom = HEIGHT - BOTTOM
+    for tick in DECADES:
+        if min(values) <= tick <= max(values):
+            yield f'<path d="M{wide(tick):.1f} {TOP}V{bottom}" stroke="#e6e9ee"/>'
+            yield text(wide(tick), bottom + 18, f"{tick:g}", anchor="middle", colour="#5a6472")
+    for tick in TICKS:
+        if TOP <= high(tick) <= bottom:
+            yield f'<path d="M{left} {high(tick):.1f}H{left + width:.1f}" stroke="#e6e9ee"/>'
+            yield text(left - 6, high(tick) + 4.5, f"{tick:g}", anchor="end", colour="#5a6472")
+    yield text(left + width, HEIGHT - 8, title, anchor="end", colour="#5a6472")
+    source = drawn[0][1]["source"]
+    yield f'<path d="M{left} {high(source):.1f}h{width:.1f}" stroke="#8a929e" stroke-dasharray="2 3"/>'
+    yield text(left + width, high(source) - 5, f"source model {source:.3f}", anchor="end", colour="#5a6472")
+    for colour, each in drawn:
+        for name, points in lines_of(each).items():
+            places = " ".join(f"{wide(point[axis] / unit):.1f},{high(point['bpb']):.1f}" for point in points)
+            dashes = ' stroke-dasharray="5 4"' if name == "source_cpt" else ""
+            yield f'<polyline points="{places}" fill="none" stroke="{colour}" stroke-width="2"{dashes}/>'
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path)
+    file = parser.parse_args().file
+    write_text(file.with_name(f"{file.stem}_curves.svg"), draw(json.loads(file.read_text())))
+
+
+if __name__ == "__main__":
+    main()
