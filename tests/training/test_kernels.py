@@ -68,6 +68,19 @@ def test_they_are_in_until_they_are_taken_out(make_model, liger, caplog):
     assert "Kernels: liger" in caplog.text
 
 
+def test_frozen_layers_share_their_input_until_then(make_model, liger, settings):
+    model, code = make_model(), liger()
+    prepare(model, settings())
+    before, layer = state_of(model, code), model.model.layers[0]
+    each = kernels_of(model)
+    each.put_in(CPU, VOCABULARY)
+    assert each.name == "liger"
+    assert all("forward" in part.__dict__ for part in (layer.self_attn.q_proj, layer.mlp.up_proj))
+    assert "forward" not in layer.mlp.down_proj.__dict__
+    each.take_out()
+    assert state_of(model, code) == before
+
+
 def test_those_of_another_formula_are_taken_out(make_model, liger, caplog):
     model, code = make_model(), liger(factor=1.5)
     before = state_of(model, code)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from revocab.errors import ConfigError
-from revocab.training import train_stage
+from revocab.training import float8, train_stage
 from revocab.training.float8 import E4M3, frozen_linears, quantise
 from revocab.training.precision import computing_in
 from revocab.training.trainables import prepare
@@ -92,6 +92,29 @@ def test_rows_of_nothing_stay_nothing():
     eight, scale = quantise(torch.zeros(2, 16))
     assert not eight.float().any()
     assert bool((scale > 0).all())
+
+
+def test_quantising_is_compiled_once_for_a_width(monkeypatch):
+    """With the width as a number, and not anew for another number of rows or another state of autograd."""
+    compiled = []
+
+    def backend(graph, inputs):
+        compiled.append([tuple(each.shape) for each in inputs if isinstance(each, torch.Tensor) and each.ndim == 2])
+        return graph.forward
+
+    plain = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **options: plain(function, **options, backend=backend))
+    monkeypatch.setattr(float8, "_compiled", None)
+    for rows in (3, 40):
+        for width in (32, 64, 48):
+            for gradient in (True, False):
+                x = torch.randn(rows, width, requires_grad=gradient)
+                with torch.set_grad_enabled(gradient), torch.autocast("cpu", torch.bfloat16, enabled=gradient):
+                    eight, scale = float8._quantise_fast(x)
+                assert torch.equal(eight.float(), quantise(x)[0].float())
+                assert torch.equal(scale, quantise(x)[1])
+                assert not scale.requires_grad
+    assert [shape[1] for (shape,) in compiled] == [32, 64, 48]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -89,11 +89,17 @@ _compiled: Any = None
 
 
 def _quantise_fast(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """One kernel instead of eight: compiled on first use."""
+    """One kernel instead of eight: compiled on first use for every width, but not for every number of rows.
+
+    Of a width that it does not know, the compiler cannot say that rows begin at multiples of 16 bytes, and its kernel
+    reads values one by one. What else would have it compile anew, until it gives up: whether gradients are wanted.
+    """
     global _compiled
     if _compiled is None:
         _compiled = torch.compile(quantise, dynamic=True)
-    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):  # it is compiled anew for every such state
+    x = x.detach()
+    torch._dynamo.mark_static(x, 1)
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
         return _compiled(x)
 
 
