@@ -19,11 +19,16 @@ import os  # noqa: E402
 import resource  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
+import threading  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
 from dataclasses import dataclass, field, replace  # noqa: E402
+from importlib import import_module  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
+
+# It reads the code of every model, which waits for the disk: meanwhile torch is read. The entry scripts do so too.
+threading.Thread(target=import_module, args=("transformers",)).start()
 
 from revocab.alignment import Problem, Settings, align, methods, needs_vectors, report  # noqa: E402
 from revocab.artifacts import Corpus, TokenizedCorpus, TokenVectors  # noqa: E402

@@ -1,15 +1,16 @@
 """One job of train.py: from the source model to the adapted one, with every score and record on the way."""
 
+from __future__ import annotations
+
 import gc
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedModel
 
 from revocab import evaluation, initialisation, reporting, stages, training
 from revocab.artifacts import AnswerScore, StageRecord, TextScore, TokenizedCorpus
@@ -22,6 +23,9 @@ from revocab.runtime.job import JobFolder
 from revocab.runtime.retry import Retries, StageOutOfMemoryError, is_out_of_memory, smaller_batch
 from revocab.schema import Baseline, Config, TrainerConfig
 from revocab.upstream import Upstream
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 log = logging.getLogger(__name__)
 LARGE_MODEL = 1_000_000_000  # parameters

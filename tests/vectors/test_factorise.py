@@ -38,14 +38,16 @@ def test_a_seed_gives_the_same_result_and_leaves_torch_randomness_alone():
     np.testing.assert_array_equal(first[1], second[1])
 
 
-def test_the_gpu_layout_multiplies_as_the_cpu_layout_does():
-    from revocab.vectors.factorise import _coo_tensor, _csr_tensor
+@pytest.mark.parametrize("device", ["cpu", "cpu:0", pytest.param("cuda", marks=needs_cuda)])  # cpu:0: a GPU's layout
+def test_matrix_and_transpose_multiply_as_dense_ones_do(device):
+    from revocab.vectors.factorise import _with_transpose
 
-    matrix = sparse.random(30, 30, density=0.3, random_state=2, format="csr", dtype=np.float32)
-    vectors = torch.rand(30, 4)
-    for transpose in (lambda tensor: tensor, lambda tensor: tensor.mT):
-        products = [transpose(tensor) @ vectors for tensor in (_csr_tensor(matrix), _coo_tensor(matrix, "cpu"))]
-        torch.testing.assert_close(*products)
+    matrix = sparse.random(30, 20, density=0.3, random_state=2, format="csr", dtype=np.float32)
+    dense = torch.from_numpy(matrix.toarray())
+    for sparse_one, dense_one in zip(_with_transpose(matrix, device), (dense, dense.T), strict=True):
+        assert sparse_one.layout is (torch.sparse_csr if device == "cpu" else torch.sparse_coo)
+        vectors = torch.rand(dense_one.shape[1], 4)
+        torch.testing.assert_close((sparse_one @ vectors.to(device)).cpu(), dense_one @ vectors)
 
 
 @pytest.mark.parametrize("size", [1, 3])

@@ -1,6 +1,8 @@
 """Tokenizers that load, and one line each for those that do not."""
 
 import json
+import subprocess
+import sys
 import time
 
 import huggingface_hub
@@ -41,6 +43,35 @@ def test_a_folder_loads_as_it_was_saved(folder, byte_level):
     loaded = load_tokenizer(str(folder))
     assert loaded.get_vocab() == byte_level.get_vocab()
     assert (loaded.bos_token, loaded.eos_token) == ("<s>", "</s>")
+
+
+@pytest.mark.parametrize("name", ["PreTrainedTokenizerFast", "TokenizersBackend", "GPT2TokenizerFast", None])
+@pytest.mark.parametrize("config", [None, {}, {"model_type": "llama"}])
+def test_a_folder_loads_as_transformers_chooses(folder, name, config):
+    """The plain class is loaded past `AutoTokenizer`, to the same end."""
+    settings = json.loads((folder / "tokenizer_config.json").read_text()) | {"tokenizer_class": name}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    if config is not None:
+        (folder / "config.json").write_text(json.dumps(config))
+    loaded, expected = load_tokenizer(str(folder)), transformers.AutoTokenizer.from_pretrained(folder)
+    assert type(loaded) is type(expected)
+    assert loaded.backend_tokenizer.to_str() == expected.backend_tokenizer.to_str()
+    assert repr(loaded) == repr(expected)
+    differ = {key for key in {*vars(loaded), *vars(expected)} if repr(vars(loaded)[key]) != repr(vars(expected)[key])}
+    assert differ <= {"_tokenizer", "init_kwargs"}
+    told = {"local_files_only", "name_or_path"}  # how it was asked for
+    kept = [
+        {key: repr(value) for key, value in each.init_kwargs.items() if key not in told} for each in (loaded, expected)
+    ]
+    assert kept[0] == kept[1]
+    assert loaded.chat_template == expected.chat_template == "{{ messages[0].content }}"
+
+
+def test_a_plain_tokenizer_loads_without_the_code_of_models(folder):
+    code = f"import sys; from revocab.vocabulary import load_tokenizer; load_tokenizer({str(folder)!r}); "
+    code += "sys.exit('transformers.models' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_a_folder_that_exists_is_never_asked_of_the_hub(folder, monkeypatch, byte_level):

@@ -8,14 +8,13 @@ so that numbers compare alignments of one pair of tokenizers, not pairs.
 T target tokens, S source tokens, D documents.
 """
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from nltk.translate.bleu_score import corpus_bleu, sentence_bleu
 
 from revocab.artifacts import Alignment
-
-UNIGRAMS = (1.0,)
 
 
 def best_source(alignment: Alignment) -> tuple[np.ndarray, np.ndarray]:
@@ -56,6 +55,24 @@ def bleu1(mapped: Sequence[Sequence[int | None]], source_ids: Sequence[Sequence[
     pairs = [(ours, theirs) for ours, theirs in zip(mapped, source_ids, strict=True) if ours and theirs]
     if not pairs:
         return {"bleu1": None, "bleu1_document_mean": None}
-    whole = corpus_bleu([[theirs] for _, theirs in pairs], [ours for ours, _ in pairs], weights=UNIGRAMS)
-    by_document = [sentence_bleu([theirs], ours, weights=UNIGRAMS) for ours, theirs in pairs]
-    return {"bleu1": 100 * float(whole), "bleu1_document_mean": 100 * float(np.mean(by_document))}
+    counts_D3 = np.array([(_matches(ours, theirs), len(ours), len(theirs)) for ours, theirs in pairs])
+    by_document = [_bleu1(*counts) for counts in counts_D3.tolist()]
+    return {
+        "bleu1": 100 * _bleu1(*counts_D3.sum(axis=0).tolist()),
+        "bleu1_document_mean": 100 * float(np.mean(by_document)),
+    }
+
+
+def _matches(ours: Sequence[int | None], theirs: Sequence[int]) -> int:
+    """Tokens of ours that are in theirs too, each no more often than it is there."""
+    found, there = Counter(ours), Counter(theirs)
+    return sum(min(number, found[token]) for token, number in there.items())
+
+
+def _bleu1(matches: int, ours: int, theirs: int) -> float:
+    """BLEU with unigrams alone, of numbers of tokens (Papineni et al. 2002, sections 2.1.1 and 2.2.2).
+
+    Not nltk's: it gives the same number, and its import takes a second of every start.
+    """
+    brevity_penalty = 1.0 if ours > theirs else math.exp(1 - theirs / ours)
+    return brevity_penalty * matches / ours

@@ -1,13 +1,13 @@
 """Tasks of lm-evaluation-harness that models are compared on."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from revocab import evaluation
 from revocab.errors import ConfigError
@@ -15,6 +15,9 @@ from revocab.runtime import fingerprints
 from revocab.runtime.files import write_json
 from revocab.upstream.scores import context_length
 from revocab.upstream.workplace import Workplace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class Harness:

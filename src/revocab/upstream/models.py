@@ -1,12 +1,15 @@
 """Models: the source model, and others that are compared with it."""
 
-from typing import Any
+from __future__ import annotations
 
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING, Any
 
 from revocab import initialisation
 from revocab.runtime import embedded, fingerprints
 from revocab.upstream.workplace import Workplace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Models:

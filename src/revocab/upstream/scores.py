@@ -3,16 +3,17 @@
 Those of models that jobs share are kept in the cache.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from revocab import evaluation, initialisation, training, vocabulary
 from revocab.artifacts import AnswerScore, TextScore
@@ -22,6 +23,9 @@ from revocab.runtime.files import write_json
 from revocab.upstream.questions import Questions
 from revocab.upstream.text import Text
 from revocab.upstream.workplace import Workplace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PROMPTS, PROMPT_CHARACTERS = 4, 200  # that a model writes on from where its speed is measured
 SENTENCES = 3  # of each data set, that are shown token by token

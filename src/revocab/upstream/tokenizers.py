@@ -1,18 +1,21 @@
 """Tokenizers: the source model's, and the one that it is moved to, with domain terms where the config asks for them."""
 
+from __future__ import annotations
+
 import json
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from revocab import vocabulary
 from revocab.errors import ModelError
 from revocab.runtime import embedded, fingerprints
 from revocab.upstream.text import Text
 from revocab.upstream.workplace import Workplace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class Tokenizers:

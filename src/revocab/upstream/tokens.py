@@ -1,9 +1,10 @@
 """Tokens: the corpus in the source vocabulary and in the target vocabulary."""
 
+from __future__ import annotations
+
 from functools import cached_property
 from pathlib import Path
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from revocab import alignment
 from revocab.artifacts import TokenizedCorpus
@@ -13,6 +14,9 @@ from revocab.upstream.text import Text
 from revocab.upstream.tokenizers import Tokenizers
 from revocab.upstream.workplace import Workplace
 from revocab.vectors.cores import available_cores
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class Tokens:

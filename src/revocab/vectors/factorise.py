@@ -30,7 +30,7 @@ def leading_singular_vectors(
     """
     size = min(rank + OVERSAMPLING, *matrix_KK.shape)
     rank = min(rank, *matrix_KK.shape)
-    matrix, transposed = _as_torch(matrix_KK, device), _as_torch(matrix_KK.T.tocsr(), device)
+    matrix, transposed = _with_transpose(matrix_KK, device)
     start_KQ = torch.randn(matrix_KK.shape[1], size, generator=torch.Generator().manual_seed(seed))
     basis_KQ = _orthonormal(matrix @ start_KQ.to(device))
     for _ in range(POWER_ITERATIONS):
@@ -52,22 +52,18 @@ def _gram(rows_KQ: Tensor) -> Tensor:
     return sum(blocks, rows_KQ.new_zeros(1, dtype=torch.float64)).cpu()
 
 
-def _as_torch(matrix: sparse.csr_matrix, device: str) -> torch.Tensor:
+def _with_transpose(matrix: sparse.csr_matrix, device: str) -> tuple[Tensor, Tensor]:
     """CSR on the CPU, where its products use every core and scipy's use one; COO on a GPU, which can transpose it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse")  # CSR is called beta, checks are off: what we want
-        return _csr_tensor(matrix) if device == "cpu" else _coo_tensor(matrix, device)
+        if device == "cpu":
+            return _csr_tensor(matrix), _csr_tensor(matrix.T.tocsr())
+        on_device = _csr_tensor(matrix, device).to_sparse_coo()
+        return on_device, on_device.mT.coalesce()
 
 
-def _csr_tensor(matrix: sparse.csr_matrix) -> torch.Tensor:
-    row_starts, columns = torch.from_numpy(matrix.indptr), torch.from_numpy(matrix.indices)
-    return torch.sparse_csr_tensor(
-        row_starts, columns, torch.from_numpy(matrix.data), matrix.shape, check_invariants=False
+def _csr_tensor(matrix: sparse.csr_matrix, device: str = "cpu") -> torch.Tensor:
+    row_starts, columns, values = (
+        torch.from_numpy(part).to(device) for part in (matrix.indptr, matrix.indices, matrix.data)
     )
-
-
-def _coo_tensor(matrix: sparse.csr_matrix, device: str) -> torch.Tensor:
-    entries = matrix.tocoo()
-    places = torch.from_numpy(np.vstack([entries.row, entries.col]).astype(np.int64))
-    values = torch.from_numpy(entries.data)
-    return torch.sparse_coo_tensor(places, values, matrix.shape, device=device, check_invariants=False).coalesce()
+    return torch.sparse_csr_tensor(row_starts, columns, values, matrix.shape, check_invariants=False)

@@ -1,8 +1,9 @@
 """Tokenizers from a local folder, the Hub or a GGUF file; whatever fails, fails within seconds and in one line."""
 
+import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from revocab.errors import ModelError
 from revocab.runtime.hub import hub_reachable
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 PROBE_TEXT = "The cats don't sit on 2024 mats; naïve β-carotene,\n  two spaces and 12,345.67 µg/mL."
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
+PLAIN_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast")  # two names of one class
 SENTENCEPIECE_FILES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 
 
@@ -36,8 +38,10 @@ def load_tokenizer(
     folder = Path(name).expanduser()
     if name and folder.is_dir():
         _check_folder(folder, gguf_file)
-        tokenizer = _load(str(folder), gguf_file, trust_remote_code, offline=True)
-        if gguf_file is None and not trust_remote_code:
+        as_saved = gguf_file is None and not trust_remote_code
+        plain = as_saved and _is_plain(folder)
+        tokenizer = _load(str(folder), gguf_file, trust_remote_code, offline=True, plain=plain)
+        if as_saved:
             tokenizer = _as_saved(folder, tokenizer)
     elif _looks_like_path(name):
         raise ModelError(f"There is no folder {name!r}. Name a folder with a tokenizer.json, or a Hub id owner/name.")
@@ -89,11 +93,28 @@ def _raw_sentencepiece(name: str, file: str) -> str:
     )
 
 
-def _load(name: str, gguf_file: str | None, trust_remote_code: bool, *, offline: bool) -> "PreTrainedTokenizerBase":
-    from transformers import AutoTokenizer
-
-    options = {"gguf_file": gguf_file} if gguf_file is not None else {}
+def _is_plain(folder: Path) -> bool:
+    """Whether the folder holds a tokenizer alone, and one of the plain class: `AutoTokenizer` would take that too."""
+    if (folder / "config.json").exists() or not (folder / "tokenizer.json").is_file():
+        return False
     try:
+        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        return settings.get("tokenizer_class") in PLAIN_CLASSES and "auto_map" not in settings
+    except (OSError, ValueError, AttributeError):  # none, or a damaged one: that is for AutoTokenizer to tell
+        return False
+
+
+def _load(
+    name: str, gguf_file: str | None, trust_remote_code: bool, *, offline: bool, plain: bool = False
+) -> "PreTrainedTokenizerBase":
+    options: dict[str, Any] = {"gguf_file": gguf_file} if gguf_file is not None else {}
+    try:
+        if plain:  # the import of AutoTokenizer reads the code of every model: seconds on a slow disk
+            from transformers import PreTrainedTokenizerFast
+
+            return PreTrainedTokenizerFast.from_pretrained(name, local_files_only=offline)
+        from transformers import AutoTokenizer
+
         tokenizer = AutoTokenizer.from_pretrained(
             name, trust_remote_code=trust_remote_code, local_files_only=offline, **options
         )
@@ -113,7 +134,7 @@ def _as_saved(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> "PreTrained
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-    if not (folder / "tokenizer.json").is_file():
+    if type(tokenizer) is PreTrainedTokenizerFast or not (folder / "tokenizer.json").is_file():
         return tokenizer
     saved = Tokenizer.from_file(str(folder / "tokenizer.json"))
     if (
