@@ -27,8 +27,10 @@ from importlib import import_module  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
-# It reads the code of every model, which waits for the disk: meanwhile torch is read. The entry scripts do so too.
-threading.Thread(target=import_module, args=("transformers",)).start()
+# It reads the code of every model, which waits for the disk: meanwhile torch is read. Nothing else may import it until
+# the thread has ended: it would get what transformers is before it replaces itself by a lazy module.
+READING = threading.Thread(target=import_module, args=("transformers",))
+READING.start()
 
 from revocab.alignment import Problem, Settings, align, methods, needs_vectors, report  # noqa: E402
 from revocab.artifacts import Corpus, TokenizedCorpus, TokenVectors  # noqa: E402
@@ -123,7 +125,7 @@ def parse_arguments() -> argparse.Namespace:
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     clock = Clock()
     with clock.step("start (imports)", STARTED):
-        pass
+        READING.join()
     problem, shards = prepare(arguments, folder, clock)
     tokens = [TokenizedCorpus.load(each.tokens()) for each in shards]
     if needs_vectors(arguments.method):

@@ -1,6 +1,8 @@
 """The structure: imports point down, and steps do not know each other."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,3 +52,19 @@ def test_no_machine_paths_or_keys_in_the_project():
         text = path.read_text(encoding="utf-8")
         assert "/home/" not in text, path
         assert "api_key=" not in text.lower(), path
+
+
+def test_who_does_not_train_does_not_wait_for_what_training_needs():
+    """Nor for transformers, which reads the code of all its models, nor for statistics: half a second to three each."""
+    late = {
+        "pytorch_lightning",
+        "torchmetrics",
+        "peft",
+        "datasets",
+        "torch._dynamo",
+        "scipy.stats",
+        "transformers.models",
+    }
+    code = f"import sys; from revocab import cli, pipeline; print(*(set({sorted(late)}) & sys.modules.keys()))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []

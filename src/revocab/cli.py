@@ -10,7 +10,6 @@ import os
 import shlex
 import shutil
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,9 +30,6 @@ from revocab.runtime.retry import is_out_of_memory
 
 if TYPE_CHECKING:
     from revocab.reporting import Job
-
-# It reads the code of every model, which waits for the disk: meanwhile the entry scripts import torch with `pipeline`.
-threading.Thread(target=importlib.import_module, args=("transformers",)).start()
 
 log = logging.getLogger(__name__)
 CONF = Path(__file__).parents[2] / "conf"
