@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from revocab import cli, pipeline, training
 from revocab.runtime.embedded import ASSETS, locate
+from revocab.training import stage as stage_module
 
 SMALL = [  # two steps a stage, a few short documents: seconds, and every step of the pipeline runs
     "scale.step_factor=0.0008", "vocab.probe_steps=1", "vocab.max_seq_length=32", "vocab.gradient_accumulation=1",
@@ -189,8 +190,8 @@ def test_jobs_that_differ_in_stage_2_train_stage_1_once(command, tmp_path, monke
         trained.append(data.settings.name)
         return original(*arguments, data=data, **others)
 
-    original = training.stage.fit
-    monkeypatch.setattr(training.stage, "fit", fit)
+    original = stage_module.fit
+    monkeypatch.setattr(stage_module, "fit", fit)
     command("train", "-m", "vocab.lr_stage2=1e-5,1e-4,5e-4", "vocab.probe_steps=0", "seed=11")
     assert sorted(trained) == ["stage1", "stage2", "stage2", "stage2"]
     (sweep,) = (tmp_path / "multirun").iterdir()
