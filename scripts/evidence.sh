@@ -4,8 +4,8 @@
 #
 #   SOURCE=SMOLLM2_FOLDER TARGET=MISTRAL_V3_FOLDER DATA=FOLDER_OF_BIO_AND_GENERAL scripts/evidence.sh [item ...]
 #
-# Items, in the order of their worth: changes rates recovery more_recovery presets stage2 alignments questions long_rates
-# llama3.
+# Items, in the order of their worth: changes rates recovery more_recovery presets stage2 alignments questions research
+# long_rates llama3.
 # GGUF names a file in SOURCE to read weights from, LLAMA3 a second target tokenizer, GPUS the GPUs ("0 1"), JOBS how many
 # commands share each. A command waits until a place is free; each trains its jobs one after another. LOGS: a folder for
 # what they print. EXTRA goes to every command, such as EXTRA='vocab.max_seq_length=64'.
@@ -36,32 +36,32 @@ changes() {
 rates() {
   local rates=vocab.lr_stage1=2e-5,2e-4,6.4e-4,2e-3,5e-3,1e-2 precision
   for precision in bf16 bf16_pure; do
-    sweep experiment=learning_rates vocab.probe_steps=0 "$of32" $rates precision=$precision
-    sweep experiment=learning_rates vocab.probe_steps=0 "$of8" $rates precision=$precision
+    sweep experiment=learning_rates $short "$of32" $rates precision=$precision
+    sweep experiment=learning_rates $short "$of8" $rates precision=$precision
   done
 }
-recovered="experiment=recovery $of32 evaluation.every_steps=25"
+recovered="experiment=recovery $of32 evaluation.every_steps=50"
 recovery() { sweep "$recovered" vocab.lr_stage2=5e-4; } # its seconds are shown: with JOBS=1, and nothing else on the GPU
 more_recovery() {
-  sweep "$recovered" vocab.lr_stage2=1e-3
   sweep "$recovered" vocab.lr_stage2=5e-4 vocab.stage1_steps=1250 vocab.stage2_steps=11250
+  sweep "$recovered" vocab.lr_stage2=1e-3
 }
 presets() {
   sweep experiment=comparison_table $short "$of32" preset=best,optimal
   sweep experiment=comparison_table $short "$of16" preset=paper
   sweep experiment=comparison_table_tokens $short "$of32" preset=paper
   sweep experiment=comparison_table $short "$of32" preset=three_hour
-  sweep experiment=comparison_table $short "$of32" preset=research
 }
+research() { sweep experiment=comparison_table $short "$of32" preset=research; } # in float32: five times as long
 stage2() {
   local kind
   for kind in full r64 r64_tables first_last; do sweep experiment=stage2 $short "$of32" lora=$kind; done
 }
 alignments() {
-  sweep experiment=alignments $half "$of32" alignment=contextual,mixed,subtoken,procrustes
-  sweep experiment=alignments $half "$of32" alignment=random,exact,tokalign_paper,mixed_t040
-  sweep experiment=alignments $half "$of32" alignment=mean,tokalign_code,focus,procrustes_one
-  sweep experiment=alignments $half "$of32" alignment=omp,subtoken_length,subtoken_ends,mixed_t020,mixed_t060
+  sweep experiment=alignments $half "$of32" vocab.stage2_steps=1250 alignment=contextual,mixed,subtoken,procrustes
+  sweep experiment=alignments $half "$of32" vocab.stage2_steps=1250 alignment=random,exact,tokalign_paper,mixed_t040
+  sweep experiment=alignments $half "$of32" vocab.stage2_steps=1250 alignment=mean,tokalign_code,focus,procrustes_one
+  sweep experiment=alignments $half "$of32" vocab.stage2_steps=1250 alignment=omp,subtoken_length,subtoken_ends,mixed_t020,mixed_t060
 }
 questions() {
   local seed
@@ -84,7 +84,7 @@ llama3() {
 }
 
 items=("$@")
-[ ${#items[@]} -gt 0 ] || items=(changes rates recovery more_recovery presets stage2 alignments questions long_rates ${LLAMA3:+llama3})
+[ ${#items[@]} -gt 0 ] || items=(changes rates recovery more_recovery presets stage2 alignments questions research long_rates ${LLAMA3:+llama3})
 for item in "${items[@]}"; do "$item"; done
 
 # Every GPU has a token for each command it takes at a time; a command takes one, and gives it back when it has ended.

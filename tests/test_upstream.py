@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from revocab import identity, schema
+from revocab import identity, initialisation, schema, vocabulary
 from revocab.cli import to_typed
 from revocab.errors import ConfigError
-from revocab.upstream import Upstream
+from revocab.runtime.embedded import locate
+from revocab.upstream import Upstream, gguf
 
 CONF = Path(__file__).parents[1] / "conf"
 DOCUMENTS = [f"Document {number} says that it is {number % 7} more than a multiple of 7." for number in range(300)]
@@ -113,3 +114,32 @@ def test_held_out_documents_keep_their_kinds(upstream, tmp_path):
 def test_a_kind_field_that_no_document_has_is_refused(upstream):
     with pytest.raises(ConfigError, match=r"evaluation\.kind_field"):
         _ = upstream("evaluation.kind_field=colour", "corpus.heldout_fraction=0.2").text.kinds
+
+
+def test_a_small_gguf_file_is_read_once_and_written_out(upstream, tmp_path, monkeypatch):
+    """The embedded model stands for what is in the file, which is not read here."""
+    embedded, read = locate("embedded:source_model", "models.source_model"), []
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "small.gguf").write_bytes(b"GGUF and more")
+
+    def instead(load):
+        def call(where, *, gguf_file=None, **others):
+            read.extend([gguf_file] if gguf_file else [])
+            return load(embedded if gguf_file else where, **others)
+
+        return call
+
+    monkeypatch.setattr(initialisation, "load_model", instead(initialisation.load_model))
+    monkeypatch.setattr(vocabulary, "load_tokenizer", instead(vocabulary.load_tokenizer))
+    for _ in range(2):
+        made = upstream("models.source_model=folder", "models.gguf_file=small.gguf")
+        model, tokenizer = made.models.load_source(), made.tokenizers.source
+        assert read == ["small.gguf"] * 2, "once for the model and once for the tokenizer"
+    expected = initialisation.load_model(embedded).state_dict()
+    assert model.state_dict().keys() == expected.keys()
+    assert all(tensor.equal(expected[name]) for name, tensor in model.state_dict().items())
+    given = vocabulary.load_tokenizer(embedded)
+    assert tokenizer.backend_tokenizer.to_str() == given.backend_tokenizer.to_str()
+    monkeypatch.setattr(gguf, "LARGEST", 4)
+    made.models.load_source()
+    assert read == ["small.gguf"] * 3, "a large file is read each time"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from revocab import initialisation
 from revocab.runtime import embedded, fingerprints
+from revocab.upstream import gguf
 from revocab.upstream.workplace import Workplace
 
 if TYPE_CHECKING:
@@ -14,14 +15,15 @@ if TYPE_CHECKING:
 
 class Models:
     def __init__(self, place: Workplace) -> None:
-        self.config, self.retries = place.config, place.retries
+        self.place, self.config, self.retries = place, place.config, place.retries
 
     def load(self, name: str, gguf_file: str | None = None) -> PreTrainedModel:
+        where, file = gguf.plain(self.place, embedded.locate(name, "models.source_model"), gguf_file)
         return self.retries.download(
             f"models.source_model {name}",
             lambda: initialisation.load_model(
-                embedded.locate(name, "models.source_model"),
-                gguf_file=gguf_file,
+                where,
+                gguf_file=file,
                 trust_remote_code=self.config.models.trust_remote_code,
                 attention="flash_attention_2" if self.config.vocab.use_flash_attn else "sdpa",
             ),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from revocab import vocabulary
 from revocab.errors import ModelError
 from revocab.runtime import embedded, fingerprints
+from revocab.upstream import gguf
 from revocab.upstream.text import Text
 from revocab.upstream.workplace import Workplace
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 class Tokenizers:
     def __init__(self, place: Workplace, text: Text) -> None:
-        self.config, self.cache, self.retries = place.config, place.cache, place.retries
+        self.place, self.config, self.cache, self.retries = place, place.config, place.cache, place.retries
         self.text = text
 
     def load(self, name: str, key: str, gguf_file: str | None = None) -> PreTrainedTokenizerBase:
@@ -29,7 +30,8 @@ class Tokenizers:
 
         def load() -> PreTrainedTokenizerBase:
             try:
-                return vocabulary.load_tokenizer(where, gguf_file=gguf_file, trust_remote_code=trust)
+                folder, file = gguf.plain(self.place, where, gguf_file)
+                return vocabulary.load_tokenizer(folder, gguf_file=file, trust_remote_code=trust)
             except ModelError as error:
                 raise ModelError(f"{key}: {error}") from error
 
