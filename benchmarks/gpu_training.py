@@ -11,7 +11,9 @@ attention needs (causal, so half of the square); what is computed twice counts o
 
 import argparse
 import gc
+import itertools
 import json
+import statistics
 import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
@@ -143,7 +145,7 @@ def settings_of(arm: Arm, steps: int, length: int, devices: int) -> StageSetting
         lora=replace(LORA, dropout=arm.dropout) if arm.kind == "lora" else None,
         checkpoint_every=0,
         gradient_checkpointing=arm.checkpointing,
-        log_every=max(1, steps // 3),
+        log_every=1,
     )
 
 
@@ -170,12 +172,11 @@ def ours(model, corpus: TokenizedCorpus, arm: Arm, steps: int, length: int, devi
             model, corpus, settings_of(arm, steps, length, devices), hardware, folder=None, metrics_path=metrics
         )
         lines = [json.loads(line) for line in metrics.read_text().splitlines()]
-    begin, end = lines[1], lines[-1]
     return {
-        "tokens_per_second": (end["tokens"] - begin["tokens"]) / (end["seconds"] - begin["seconds"]),
+        **speed_of([line["seconds"] for line in lines], lines[0]["tokens"]),
         "peak_gib": record.peak_memory_bytes / 2**30,
         "kernels": record.kernels,
-        "losses": [line["loss"] for line in lines],
+        "losses": shown([line["loss"] for line in lines]),
         "trainable": record.trainable_parameters,
     }
 
@@ -199,14 +200,10 @@ def recipe(model, corpus: TokenizedCorpus, arm: Arm, steps: int, length: int, de
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=2e-4, weight_decay=0.01)
     size = arm.batch * length
-    losses, began = [], 0.0
-    warm = max(1, steps // 3)
+    losses, ends = [], []
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     for step in range(steps):
-        if step == warm:
-            synchronise(device)
-            began = time.perf_counter()
         for number in range(step * arm.accumulation, (step + 1) * arm.accumulation):
             ids = torch.from_numpy(corpus.tokens[number * size : (number + 1) * size].astype(np.int64))
             ids = ids.view(arm.batch, length).to(device)
@@ -215,21 +212,31 @@ def recipe(model, corpus: TokenizedCorpus, arm: Arm, steps: int, length: int, de
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         optimiser.zero_grad()
-        losses.append(loss.detach() * arm.accumulation)
-    synchronise(device)
-    seconds = time.perf_counter() - began
+        losses.append(float(loss.detach() * arm.accumulation))  # waits for the device
+        ends.append(time.perf_counter())
     return {
-        "tokens_per_second": (steps - warm) * arm.accumulation * size / seconds,
+        **speed_of(ends, arm.accumulation * size),
         "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else 0.0,
         "kernels": "eager",
-        "losses": [float(losses[index]) for index in sorted({0, warm - 1, 2 * warm - 1, steps - 1})],
+        "losses": shown(losses),
         "trainable": sum(p.numel() for p in trained),
     }
 
 
-def synchronise(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
+def speed_of(ends: list[float], tokens: int) -> dict:
+    """From the seconds at which steps of so many tokens ended; the first third, in which all is set up, is left out.
+
+    The median step counts, so that a step that waited for something else of the machine does not.
+    """
+    seconds = [after - before for before, after in itertools.pairwise(ends)][max(1, len(ends) // 3) - 1 :]
+    return {
+        "tokens_per_second": tokens / statistics.median(seconds),
+        "step_seconds": [round(each, 4) for each in seconds],
+    }
+
+
+def shown(losses: list[float]) -> list[float]:
+    return [losses[len(losses) * third // 3] for third in range(3)] + [losses[-1]]
 
 
 def needed_flops(shape: str, arm: Arm) -> float:
