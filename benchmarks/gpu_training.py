@@ -277,12 +277,12 @@ def batch_of(row: dict) -> str:
 def table(rows: list[dict]) -> str:
     """Markdown of measured rows."""
     lines = [
-        "| shape | trained | way | micro-batches of a step and GPU | tokens/s | x recipe | TFLOP/s | peak GiB |",
-        "|---|---|---|---|---|---|---|---|",
+        "| shape | trained | way | micro-batches per step | tokens/s | x recipe | TFLOP/s | peak GiB | commit |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         cells = [row["shape"], row["kind"], way_of(row), batch_of(row), f"{row['tokens_per_second']:,.0f}"]
-        cells += [f"{row['times_recipe']:.2f}", f"{row['tflops']:.0f}", f"{row['peak_gib']:.1f}"]
+        cells += [f"{row['times_recipe']:.2f}", f"{row['tflops']:.0f}", f"{row['peak_gib']:.1f}", row.get("commit", "")]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

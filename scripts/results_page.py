@@ -22,6 +22,7 @@ has a row per set of questions, and means over the jobs.
 import argparse
 import json
 import re
+import shlex
 import statistics
 import sys
 from collections.abc import Callable, Iterable
@@ -36,6 +37,8 @@ TABLE = re.compile(r"(<!-- table ([^:\n]+): ([^|\n]*)\|([^|\n]*)(?:\|([^|\n]*))?
 QUESTIONS = re.compile(r"(<!-- questions ([^|\n]+?) *(?:\|([^|\n]*))?-->\n).*?(<!-- end -->)", re.DOTALL)
 SUMMARY_KEYS = ("run_id", "labels", "scale", "seed", "bpb", "bytes_per_token", "alignment", "terms", "stage1", "stage2")
 SUMMARY_KEYS += ("baseline", "qa", "checks", "device", "versions", "learning_curves")
+CONF = Path(__file__).parents[1] / "conf"
+UNTOLD = ("", "experiment", "logger", "launcher", "trainer", "corpus", "scale")  # groups that name no row
 Record = dict[str, Any]
 Row = list[Record]  # jobs that differ in their seed alone
 
@@ -47,8 +50,14 @@ def record(job: Job, commit: str | None, *, alone: bool) -> Record:
     """What of one job goes into the repository."""
     status = json.loads((job.folder / "status.json").read_text())
     kept = {key: job.summary[key] for key in SUMMARY_KEYS if job.summary.get(key)}
-    facts = {"sweep": job.folder.parent.name, "commit": commit, "date": status["started"][:10]}
+    facts = {"sweep": job.folder.parent.name, "commit": commit, "date": status["started"][:10], "chosen": chosen(job)}
     return facts | ({"alone": True} if alone else {}) | kept
+
+
+def chosen(job: Job) -> dict[str, str]:
+    """The options of groups that the job's command names, such as {"change": "lora"}."""
+    words = (word.partition("=") for word in shlex.split(job.command or ""))
+    return {group: option for group, _, option in words if (CONF / group).is_dir() and group not in UNTOLD}
 
 
 def collect_sweep(sweep: Path, into: Path, commit: str | None, *, alone: bool = False) -> None:
@@ -143,7 +152,8 @@ RANKED = ("init", "probe", "stage1", "final")  # columns whose lowest value on t
 
 
 def setting(row: Record, key: str) -> str:
-    value = row["labels"].get(key)
+    """A setting of the job, or the option of a group that its command named."""
+    value = row["labels"].get(key, row.get("chosen", {}).get(key))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -229,18 +239,18 @@ def origin(records: list[Record]) -> str:
 def render(page: str, root: Path) -> str:
     """The page with every table made anew."""
 
-    def chosen(name: str, conditions: str | None) -> list[Record]:
+    def jobs_of(name: str, conditions: str | None) -> list[Record]:
         rows = choose(json.loads((root / name).read_text()), conditions or "")
         return rows or sys.exit(f"{name}: no job has {conditions}")
 
     def scores(match: re.Match[str]) -> str:
         opening, name, keys, columns, conditions, closing = match.groups()
-        rows = chosen(name, conditions)
+        rows = jobs_of(name, conditions)
         return f"{opening}{table(rows, keys.split(), columns.split())}\n\n{origin(rows)}\n{closing}"
 
     def answers(match: re.Match[str]) -> str:
         opening, name, conditions, closing = match.groups()
-        rows = chosen(name, conditions)
+        rows = jobs_of(name, conditions)
         return f"{opening}{questions(rows)}\n\n{len(rows)} jobs; {origin(rows)}\n{closing}"
 
     return QUESTIONS.sub(answers, TABLE.sub(scores, page))

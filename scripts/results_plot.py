@@ -1,4 +1,5 @@
-"""A picture of a file in docs/results: bits per byte of every job by stage, a line per job, the best at the top.
+"""A picture of a file in docs/results: bits per byte by stage, the best job at the top, of jobs that seeds alone tell
+apart their mean.
 
     python scripts/results_plot.py docs/results/embedded_alignments.json
 
@@ -8,16 +9,18 @@ writes `docs/results/embedded_alignments.svg`: the first data set, on a logarith
 import argparse
 import json
 import math
+import statistics
 import sys
 from html import escape
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from results_page import Record, choose, row_name
+from results_page import Record, row_name
 
 from revocab.runtime.files import write_text
 
-# Names of rows: the method, and of its variants what is unusual about them.
+# Names of rows: the option that the sweep is about; else the method, and of its variants what is unusual about them.
+ABOUT = {"one_change_at_a_time": ["change"]}
 KEYS = ["alignment.method", "alignment.subtoken_weights=uniform", "alignment.top_k=10"]
 KEYS += ["alignment.similarity_threshold=None", "alignment.boundary_share=0", "alignment.frequency_shift=0"]
 STAGES = {  # light to dark in the order of time
@@ -32,7 +35,11 @@ TICKS = (0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 16)  #
 
 def draw(records: list[Record]) -> str:
     """The picture as SVG; jobs without a score of the last stage are left out."""
-    scores = {row_name(row, KEYS): scores_of(row) for row in choose(records, "order=final") if finished(row)}
+    rows: dict[str, list[dict[str, float]]] = {}
+    for record in filter(finished, records):
+        rows.setdefault(row_name(record, ABOUT.get(record["sweep"], KEYS)), []).append(scores_of(record))
+    scores = {name: means(jobs) for name, jobs in rows.items()}
+    scores = dict(sorted(scores.items(), key=lambda item: item[1].get("final", item[1]["stage1"])))
     source = next(iter(scores.values()))["source"]
     values = [each[stage] for each in scores.values() for stage in STAGES if stage in each]
     low, high = math.log(min(source, *values) * 0.97), math.log(max(values) * 1.03)
@@ -61,6 +68,10 @@ def draw(records: list[Record]) -> str:
 
 def finished(row: Record) -> bool:
     return all("final" in each for each in row["bpb"].values())
+
+
+def means(jobs: list[dict[str, float]]) -> dict[str, float]:
+    return {stage: statistics.fmean(job[stage] for job in jobs) for stage in jobs[0]}
 
 
 def scores_of(row: Record) -> dict[str, float]:
