@@ -11,7 +11,8 @@ stands between two markers of the page:
 
 first the file, then the settings that name a row, the columns (COLUMNS below), and which jobs (all where nothing
 stands there): fields that must have these values. A setting with a value behind it, such as `alignment.top_k=10`, is a
-part of a row's name only where the job has another one. `order=final` ranks the jobs by this score, the best first.
+part of a row's name only where the job has another one. `order=final` ranks the jobs by this score, the best first;
+`by=vocab.lr_stage1` sorts them by a setting.
 Jobs that differ in their seed alone share a row: the mean, and behind ± the standard deviation of the sample.
 
     <!-- questions docs/results/questions.json | sweep=questions -->
@@ -171,12 +172,14 @@ def row_name(row: Record, keys: list[str]) -> str:
 def choose(records: list[Record], conditions: str) -> list[Record]:
     """The jobs that meet the conditions, in the order that they ask for."""
     wanted = dict(word.split("=", 1) for word in conditions.split())
-    order = wanted.pop("order", None)
+    order, by = wanted.pop("order", None), wanted.pop("by", None)
     rows = [
         row
         for row in records
         if all(str(row.get(key, row["labels"].get(key))) == value for key, value in wanted.items())
     ]
+    if by:
+        rows.sort(key=lambda row: row["labels"][by])
     return sorted(rows, key=lambda row: score([row], order)) if order else rows
 
 

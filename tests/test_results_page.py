@@ -18,10 +18,11 @@ def results_page():
     return module
 
 
-def test_every_table_is_made_of_the_stored_summaries(results_page):
-    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["docs/results.md", "README.md"])
+def test_every_table_is_made_of_the_stored_summaries(results_page, name):
+    page = (ROOT / name).read_text(encoding="utf-8")
     assert page.count("<!-- table ") == page.count("<!-- end -->") == len(results_page.TABLE.findall(page)) > 0
-    assert results_page.render(page, ROOT) == page, "run: python scripts/results_page.py render docs/results.md"
+    assert results_page.render(page, ROOT) == page, f"run: python scripts/results_page.py render {name}"
 
 
 def test_unusual_values_name_a_row_and_jobs_are_ranked(results_page, tmp_path):
@@ -128,9 +129,9 @@ def test_rows_columns_and_conditions(results_page, tmp_path):
         facts = {"sweep": sweep, "commit": "abc", "date": "2026-11-24", "device": "cpu"}
         return {**facts, "labels": {"vocab.lr_stage1": rate}, "bpb": scores, "stage1": {"seconds": 3.4}}
 
-    rows = [job(2e-5, 0.9, "one"), job(2e-3, 0.75, "one"), job(1.0, 0.1, "other")]
+    rows = [job(2e-3, 0.75, "one"), job(2e-5, 0.9, "one"), job(1.0, 0.1, "other")]
     (tmp_path / "file.json").write_text(json.dumps(rows))
-    page = "before\n<!-- table file.json: vocab.lr_stage1 | final seconds | sweep=one -->\nold\n<!-- end -->\nafter\n"
+    page = "before\n<!-- table file.json: vocab.lr_stage1 | final seconds | sweep=one by=vocab.lr_stage1 -->\nold\n<!-- end -->\nafter\n"
     lines = results_page.render(page, tmp_path).splitlines()
     assert lines[4:6] == [
         "| 2e-05 | 0.9000 (0.900) / – | 3 / – |",
