@@ -131,7 +131,8 @@ def test_rows_columns_and_conditions(results_page, tmp_path):
 
     rows = [job(2e-3, 0.75, "one"), job(2e-5, 0.9, "one"), job(1.0, 0.1, "other")]
     (tmp_path / "file.json").write_text(json.dumps(rows))
-    page = "before\n<!-- table file.json: vocab.lr_stage1 | final seconds | sweep=one by=vocab.lr_stage1 -->\nold\n<!-- end -->\nafter\n"
+    opening = "<!-- table file.json: vocab.lr_stage1 | final seconds | sweep=one by=vocab.lr_stage1 -->"
+    page = f"before\n{opening}\nold\n<!-- end -->\nafter\n"
     lines = results_page.render(page, tmp_path).splitlines()
     assert lines[4:6] == [
         "| 2e-05 | 0.9000 (0.900) / – | 3 / – |",
