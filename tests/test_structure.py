@@ -14,7 +14,7 @@ FLOORS = [  # lowest first: a module may import from its own package and from th
     {"runtime"},
     {"corpus", "vocabulary", "vectors", "alignment", "initialisation", "training", "evaluation", "reporting"},
     {"schema", "shards"},
-    {"identity", "upstream", "stages", "learning", "kinds"},
+    {"identity", "upstream", "stages", "learning", "kinds", "findings"},
     {"adaptation", "comparison"},
     {"pipeline"},
     {"cli"},

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from revocab import evaluation, initialisation, reporting, stages, training
-from revocab.artifacts import AnswerScore, StageRecord, TextScore, TokenizedCorpus
+from revocab import initialisation, reporting, stages, training
+from revocab.artifacts import TokenizedCorpus
 from revocab.errors import ResourceError
+from revocab.findings import Findings
 from revocab.kinds import by_kind
 from revocab.learning import learning_curves
 from revocab.runtime.files import write_json, write_text
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 LARGE_MODEL = 1_000_000_000  # parameters
-COMPARED = {"final": "", "source_cpt": "source_cpt_"}  # stages beside the source model: how their accuracies begin
 
 
 def adapt(config: Config, job: JobFolder, labels: dict[str, Any], loggers: Sequence[Any]) -> dict[str, Any]:
@@ -91,11 +91,6 @@ def on_devices(trainer: TrainerConfig) -> str:
     return f", {trainer.strategy.value} on {trainer.devices} devices" if trainer.devices > 1 else ""
 
 
-def prefixed(prefix: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of accuracies under other names, without what is the same for every model."""
-    return {f"{prefix}{name}": value for name, value in row.items() if name not in ("n", "chance")}
-
-
 def without_points(record: Mapping[str, Any]) -> dict[str, Any]:
     """The record of a stage; what was scored on the way stands in the learning curves."""
     return {key: value for key, value in record.items() if key != "on_the_way"}
@@ -107,13 +102,7 @@ class Adaptation:
     ) -> None:
         self.config, self.job, self.labels, self.loggers, self.retries = config, job, labels, loggers, retries
         self.upstream = Upstream(config, retries)
-        self.scores: dict[str, dict[str, TextScore]] = {}  # by stage: source, init, probe, stage1, final, source_cpt
-        self.answers: dict[str, dict[str, AnswerScore]] = {}  # of the source model, and of what the job ends with
-        self.records: dict[str, StageRecord] = {}
-        self.baseline: dict[str, Any] = {}  # record of source_cpt, where the config asks for it
-        self.segments: dict[str, list[dict[str, Any]]] = {}  # by source and adapted: the same sentences
-        self.resumes: list[dict[str, Any]] = []
-        self.batches: dict[str, Any] = {}  # by stage: the micro-batch that was searched for, where the config asks
+        self.found = Findings()
 
     def run(self) -> dict[str, Any]:
         """Returns summary.json."""
@@ -126,16 +115,16 @@ class Adaptation:
             for settings, name in zip(self.stages(), ("stage1", "final"), strict=False):
                 shared = name == "stage1" and self.config.vocab.share_stage1
                 model = self.train_shared(model, settings) if shared else self.train(model, settings)
-                self.note(name, scorer.score(model, tokenizer))
-            self.scores.setdefault("final", self.scores["stage1"])  # without stage 2
-        self.note_answers("final", scorer.answer(model, tokenizer))
-        self.segments["adapted"] = scorer.segments(model, tokenizer)
+                self.found.note(name, scorer.score(model, tokenizer))
+            self.found.scores.setdefault("final", self.found.scores["stage1"])  # without stage 2
+        self.found.note_answers("final", scorer.answer(model, tokenizer))
+        self.found.segments["adapted"] = scorer.segments(model, tokenizer)
         self.save(model)
         del model  # the baseline needs its memory
         if self.config.baseline is Baseline.source_cpt:
             self.train_source()
         summary = self.summary(report)
-        write_json(self.job.path / "segments.json", self.segments)
+        write_json(self.job.path / "segments.json", self.found.segments)
         self.write_cards(summary)
         return summary
 
@@ -153,9 +142,9 @@ class Adaptation:
 
     def score_source(self, model: PreTrainedModel) -> None:
         tokenizer, origin = self.upstream.tokenizers.source, self.upstream.models.source_origin()
-        self.note("source", self.upstream.scorer.scores(origin, tokenizer, lambda: model))
-        self.note_answers("source", self.upstream.scorer.answers(origin, tokenizer, lambda: model))
-        self.segments["source"] = self.upstream.scorer.segments(model, tokenizer)
+        self.found.note("source", self.upstream.scorer.scores(origin, tokenizer, lambda: model))
+        self.found.note_answers("source", self.upstream.scorer.answers(origin, tokenizer, lambda: model))
+        self.found.segments["source"] = self.upstream.scorer.segments(model, tokenizer)
 
     def replace_vocabulary(self, model: PreTrainedModel) -> None:
         """Give the model the tables that the alignment makes, and make sure that they can be trained."""
@@ -181,12 +170,12 @@ class Adaptation:
     def score_initialised(self, model: PreTrainedModel) -> None:
         """Scores at once and, where the config asks for it, after the probe."""
         upstream, tokenizer, origin = self.upstream, self.upstream.tokenizers.target, self.initialised_origin()
-        self.note("init", upstream.scorer.scores(origin, tokenizer, lambda: model))
+        self.found.note("init", upstream.scorer.scores(origin, tokenizer, lambda: model))
         if self.config.vocab.probe_steps > 0:
             settings = stages.probe(self.config)
             origin |= {"probe": asdict(settings), "tokens": upstream.tokens.target_folder.name}
             scores = upstream.scorer.scores(origin, tokenizer, lambda: self.train(model, settings), undo=model)
-            self.note("probe", scores)
+            self.found.note("probe", scores)
 
     def train_source(self) -> None:
         """The baseline: the source model trained on as many bytes with its own tokenizer; jobs that agree share it."""
@@ -198,7 +187,7 @@ class Adaptation:
             model = upstream.models.load_source()
             self.check_memory(model, settings, upstream.tokens.source)
             model = self.train(model, settings)
-            record = self.records.pop(settings.name).as_dict()
+            record = self.found.records.pop(settings.name).as_dict()
             return model, record | {"bytes": round(record["tokens"] * bytes_per_token(upstream.tokens.source))}
 
         origin = upstream.models.source_origin() | {
@@ -209,9 +198,9 @@ class Adaptation:
             "on_the_way": self.on_the_way(),
         }
         tokenizer = upstream.tokenizers.source
-        scores, answers, self.baseline = upstream.scorer.scores_and_record(origin, tokenizer, trained)
-        self.note("source_cpt", scores)
-        self.note_answers("source_cpt", answers)
+        scores, answers, self.found.baseline = upstream.scorer.scores_and_record(origin, tokenizer, trained)
+        self.found.note("source_cpt", scores)
+        self.found.note_answers("source_cpt", answers)
         shutil.rmtree(self.stage_folder(settings.name), ignore_errors=True)  # the cache has what is needed of it
 
     # --- stages
@@ -248,7 +237,7 @@ class Adaptation:
             path = self.job.path / "checkpoints" / "batch_sizes.json"
             done = folder is not None and training.is_done(folder)
             settings, found = training.with_best_batch(model, tokens, settings, hardware, path=path, done=done)
-            self.batches |= {settings.name: found} if found else {}
+            self.found.batches |= {settings.name: found} if found else {}
         tokenizer = self.upstream.tokenizers.source if source else self.upstream.tokenizers.target
         self.announce(settings)
         try:
@@ -268,8 +257,8 @@ class Adaptation:
             batch = settings.batch_size, settings.gradient_accumulation
             raise StageOutOfMemoryError(settings.name, " ".join(str(error).split())[:300], batch) from error
         if folder is not None:
-            self.records[settings.name] = record
-            self.resumes += [{"stage": settings.name, "step": step} for step in training.resumed_from(folder)]
+            self.found.records[settings.name] = record
+            self.found.resumes += [{"stage": settings.name, "step": step} for step in training.resumed_from(folder)]
         return model
 
     def train_shared(self, model: PreTrainedModel, settings: training.StageSettings) -> PreTrainedModel:
@@ -306,23 +295,6 @@ class Adaptation:
     def stage_folder(self, stage: str) -> Path:
         return self.job.path / "checkpoints" / stage
 
-    # --- scores
-
-    def note(self, stage: str, scores: dict[str, TextScore]) -> None:
-        """Keep the scores of a stage, and say them: a job that is stopped has said what it knew."""
-        self.scores[stage] = scores
-        said = ", ".join(f"{name} {score.bits_per_byte:.4f}" for name, score in scores.items())
-        if said:
-            log.info("%-6s  %s", stage, said)
-
-    def note_answers(self, stage: str, answers: dict[str, AnswerScore]) -> None:
-        """The same for the answers."""
-        self.answers[stage] = answers
-        found = {task: evaluation.accuracies(score)["accuracy"] for task, score in answers.items()}
-        said = ", ".join(f"{task} {100 * accuracy:.1f} %" for task, accuracy in found.items())
-        if said:
-            log.info("%-6s  %s right", stage, said)
-
     # --- what is left
 
     def save(self, model: PreTrainedModel) -> None:
@@ -345,33 +317,30 @@ class Adaptation:
                 write_text(self.job.path / name / "README.md", card)
 
     def summary(self, report: Mapping[str, Any]) -> dict[str, Any]:
-        records = {name: without_points(record.as_dict()) for name, record in self.records.items()}
-        source, target = self.scores["source"], self.scores["init"]
+        found = self.found
+        records = {name: without_points(record.as_dict()) for name, record in found.records.items()}
         return {
             "run_id": self.job.run_id,
-            "resumes": self.resumes,
+            "resumes": found.resumes,
             "retries": self.retries.noted,
             "labels": self.labels,
             "scale": {"name": self.config.scale.name, "step_factor": self.config.scale.step_factor},
             "seed": self.config.seed,
             "device": device_name(self.upstream.device) + on_devices(self.config.trainer),
             "versions": package_versions(),
-            "bpb": self.by_dataset("bits_per_byte"),
-            "bpb_difference": self.differences(),
-            "perplexity": self.by_dataset("perplexity"),
-            "bytes_per_token": {
-                name: {"source": source[name].bytes_per_token, "target": target[name].bytes_per_token}
-                for name in self.upstream.text.datasets
-            },
+            "bpb": found.by_dataset("bits_per_byte"),
+            "bpb_difference": found.differences(self.config.seed),
+            "perplexity": found.by_dataset("perplexity"),
+            "bytes_per_token": found.bytes_per_token(),
             "kinds": self.kinds(),
             "learning_curves": self.curves(),
             "alignment": {key: value for key, value in report.items() if isinstance(value, int | float)},
             "terms": self.upstream.tokenizers.terms,
-            **({"batches": self.batches} if self.batches else {}),
+            **({"batches": found.batches} if found.batches else {}),
             **records,
-            **({"baseline": without_points(self.baseline)} if self.baseline else {}),
+            **({"baseline": without_points(found.baseline)} if found.baseline else {}),
             "disk": {name: folder_bytes(self.job.path / name) for name in ("checkpoints", "model", "adapter")},
-            "qa": self.qa(),
+            "qa": found.qa(),
             "groups": self.upstream.scorer.groups,
             "checks": self.checks(records, report),
         }
@@ -383,45 +352,14 @@ class Adaptation:
 
     def curves(self) -> dict[str, dict[str, Any]]:
         _, documents = self.on_the_way()
-        ratio = bytes_per_token(self.upstream.tokens.target) if self.records else 0.0
-        return learning_curves(self.scores, self.records, ratio, self.baseline, documents)
+        ratio = bytes_per_token(self.upstream.tokens.target) if self.found.records else 0.0
+        found = self.found
+        return learning_curves(found.scores, found.records, ratio, found.baseline, documents)
 
     def kinds(self) -> dict[str, dict[str, Any]]:
         if not self.upstream.text.datasets:
             return {}
-        return by_kind(self.upstream.text.kinds, self.scores, "final" if "final" in self.scores else "init")
-
-    def by_dataset(self, measure: str) -> dict[str, dict[str, float]]:
-        return {
-            name: {stage: getattr(scores[name], measure) for stage, scores in self.scores.items()}
-            for name in self.upstream.text.datasets
-        }
-
-    def differences(self) -> dict[str, dict[str, dict[str, float]]]:
-        """By data set and stage the bits per byte less those of the source model, on the same documents."""
-        source, seed = self.scores["source"], self.config.seed
-        return {
-            name: {
-                stage: asdict(evaluation.paired_difference(self.scores[stage][name], source[name], seed=seed))
-                for stage in COMPARED
-                if stage in self.scores
-            }
-            for name in self.upstream.text.datasets
-        }
-
-    def qa(self) -> dict[str, dict[str, Any]]:
-        """By task the accuracies of the adapted model and its difference to the source model; those of the source
-        model and of the baseline begin with `source_` and `source_cpt_`."""
-        found: dict[str, dict[str, Any]] = {}
-        for task, source in self.answers["source"].items():
-            found[task] = prefixed("source_", evaluation.accuracies(source))
-            for stage, prefix in COMPARED.items():
-                if stage in self.answers:
-                    score = self.answers[stage][task]
-                    row = evaluation.accuracies(score)
-                    row["difference"] = evaluation.accuracy_difference(score, source)
-                    found[task] |= prefixed(prefix, row) if prefix else row
-        return found
+        return by_kind(self.upstream.text.kinds, self.found.scores, "final" if "final" in self.found.scores else "init")
 
     def checks(self, records: Mapping[str, Any], report: Mapping[str, Any]) -> list[dict[str, Any]]:
         limits = reporting.Limits(**asdict(self.config.limits), warmup_share=self.config.vocab.warmup_share)
