@@ -6,6 +6,8 @@ K pairs, D width.
 import torch
 from torch import Tensor
 
+from revocab.runtime.threads import few_threads
+
 
 def rotation_onto(from_KD: Tensor, onto_KD: Tensor, weights_K: Tensor | None = None) -> Tensor:
     """Return the orthogonal (D, D) map Q that makes |from @ Q - onto| least: from the SVD of from.T @ onto.
@@ -18,5 +20,6 @@ def rotation_onto(from_KD: Tensor, onto_KD: Tensor, weights_K: Tensor | None = N
     if weights_K is not None:
         onto = onto * weights_K.double().cpu()[:, None]
     cross_DD = from_KD.double().cpu().T @ onto
-    left, _, right = torch.linalg.svd(cross_DD)
+    with few_threads():
+        left, _, right = torch.linalg.svd(cross_DD)
     return (left @ right).to(from_KD)

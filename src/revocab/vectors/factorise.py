@@ -13,6 +13,8 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from revocab.runtime.threads import few_threads
+
 OVERSAMPLING = 20  # directions tried beyond the rank (Halko et al., section 4.2: 5 to 20)
 POWER_ITERATIONS = 2  # enough for a spectrum that falls as slowly as that of text (the same paper, section 4.5)
 ROWS_AT_ONCE = 8192  # rows worked in float64 at a time
@@ -35,7 +37,9 @@ def leading_singular_vectors(
     basis_KQ = _orthonormal(matrix @ start_KQ.to(device))
     for _ in range(POWER_ITERATIONS):
         basis_KQ = _orthonormal(matrix @ _orthonormal(transposed @ basis_KQ))
-    squares_Q, turn_QQ = torch.linalg.eigh(_gram(transposed @ basis_KQ))  # ascending
+    gram_QQ = _gram(transposed @ basis_KQ)
+    with few_threads():
+        squares_Q, turn_QQ = torch.linalg.eigh(gram_QQ)  # ascending
     values_R = squares_Q.flip(0)[:rank].clamp_min(0).sqrt()
     left_KR = (basis_KQ @ turn_QQ.flip(1)[:, :rank].to(basis_KQ)).cpu().numpy()
     largest_R = np.take_along_axis(left_KR, np.abs(left_KR).argmax(axis=0)[None], axis=0)[0]
