@@ -118,9 +118,10 @@ def test_merging_keeps_logits_and_ties(kind, family, tied, make_model, settings)
     model = make_model(family, tied=tied)
     names = [name for name, _ in model.named_parameters()]
     prepared = prepare(model, settings(kind=kind))
+    generator = torch.Generator().manual_seed(0)
     for parameter in prepared.module.parameters():
         if parameter.requires_grad:
-            parameter.data.normal_(std=0.2)
+            parameter.data.normal_(std=0.2, generator=generator)
     table = model.get_input_embeddings().weight.detach().clone()  # not what it was, where it is trained
     assert torch.equal(table, make_model(family, tied=tied).get_input_embeddings().weight) is (kind == "lora")
     ids = torch.arange(12)[None]

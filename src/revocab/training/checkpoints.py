@@ -19,12 +19,10 @@ import math
 import os
 import pickle
 import shutil
-import tempfile
 import zipfile
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pytorch_lightning as pl
 import torch
@@ -64,7 +62,7 @@ class StageFolder:
         """Make the folder this stage's own; a damaged checkpoint is removed, with a warning."""
         if self.path is None:
             return
-        for left in (*self.path.glob(".*.tmp"), *self.path.glob(f"{tempfile.gettempprefix()}*")):
+        for left in self.path.glob(".*.tmp"):
             left.unlink(missing_ok=True)  # of a process that was killed while it wrote
         stored = _read(self.path / "stage.json")
         if stored.get("digest") == self.digest:
@@ -221,18 +219,39 @@ class Checkpointing(pl.Callback):
         self._saved = step
         self.metrics.flush(trainer)  # a loss that is not finite stops here: no broken state is kept
         temporary = path / HALF
-        with _temporary_files_in(path) if trainer.is_global_zero else nullcontext():
-            trainer.save_checkpoint(temporary)
+        trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
             self.folder.take(temporary, smoothed_loss(self.metrics.lines))
             self.most_bytes = max(self.most_bytes, self.folder.checkpoint_bytes)
 
 
-class MappedCheckpoints(TorchCheckpointIO):
-    """Reads a checkpoint through a memory map: processes side by side share one copy in main memory."""
+class CheckpointFiles(TorchCheckpointIO):
+    """Writes a checkpoint straight to its file, and reads one through a memory map.
+
+    Lightning would write it to memory, then to a temporary file elsewhere, and move that. Processes side by side share
+    one copy of what is read in main memory.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Raises what the disk says, an OSError, and then leaves no file."""
+        try:
+            with Path(path).open("wb") as file:
+                _save(checkpoint, file)
+        except BaseException:
+            Path(path).unlink(missing_ok=True)
+            raise
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", mmap=True, weights_only=weights_only)
+
+
+def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
+    """As torch.save, which closes its archive also where the file has just raised something, a lack of space or Ctrl-C,
+    and then raises a RuntimeError about the archive."""
+    try:
+        torch.save(checkpoint, file)
+    except RuntimeError as error:
+        raise (error.__context__ or error) from None
 
 
 def smoothed_loss(lines: Sequence[Mapping[str, Any]]) -> float:
@@ -258,19 +277,6 @@ def resumed_from(folder: Path) -> list[int]:
 def is_done(folder: Path) -> bool:
     """Whether the stage in `folder` has its result."""
     return (folder / RESULT[-1]).exists()
-
-
-@contextmanager
-def _temporary_files_in(folder: Path) -> Generator[None]:
-    """Lightning writes a checkpoint to a temporary file first and moves it: on another disk that would be a copy, and
-    its lack of space would be told of the wrong folder."""
-    usual, tempfile.tempdir = tempfile.tempdir, str(folder)
-    try:
-        yield
-    finally:
-        tempfile.tempdir = usual
-        for left in folder.glob(f"{tempfile.gettempprefix()}*"):  # the disk was full
-            left.unlink()
 
 
 def _is_whole(checkpoint: Path) -> bool:

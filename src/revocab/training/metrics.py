@@ -137,6 +137,7 @@ class StageMetrics(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         settings, done = self.settings, trainer.global_step
         if self.path and trainer.is_global_zero:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             drop_lines(self.path, settings.name, after=done)
         self._bar = progress.bar(settings.name, total=settings.steps, unit="step")
         self._bar.disable |= not trainer.is_global_zero
@@ -266,7 +267,6 @@ class StageMetrics(pl.Callback):
         if not trainer.is_global_zero:
             return
         if self.path:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:  # closed at once: flushed to the system
                 file.write(json.dumps(line) + "\n")
         for logger in self.loggers:

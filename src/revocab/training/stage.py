@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -22,7 +22,7 @@ from pytorch_lightning.strategies import DDPStrategy, Strategy
 from revocab.artifacts import StageRecord, TokenizedCorpus
 from revocab.errors import ConfigError, ModelError, TrainingError
 from revocab.runtime.files import disk_errors
-from revocab.training.checkpoints import Checkpointing, MappedCheckpoints, StageFolder, smoothed_loss
+from revocab.training.checkpoints import CheckpointFiles, Checkpointing, StageFolder, smoothed_loss
 from revocab.training.data import StageData
 from revocab.training.group import train_in_group
 from revocab.training.heldout import HeldOut, HeldOutScores
@@ -181,7 +181,7 @@ def _trainer(
         accelerator=hardware.accelerator,
         devices=hardware.devices,
         strategy=_strategy(hardware),
-        plugins=[TorchElasticEnvironment()] if hardware.devices > 1 else None,  # reads what processes.py has set
+        plugins=_plugins(hardware),
         precision="bf16-mixed" if settings.bf16 else "32-true",
         max_epochs=-1,
         max_steps=settings.steps,
@@ -196,13 +196,15 @@ def _trainer(
     )
 
 
+def _plugins(hardware: Hardware) -> list[Any]:
+    environment = [TorchElasticEnvironment()] if hardware.devices > 1 else []  # reads what processes.py has set
+    return [CheckpointFiles(), *environment]
+
+
 def _strategy(hardware: Hardware) -> str | Strategy:
     if hardware.devices == 1:
         return "auto"
-    checkpoints = MappedCheckpoints()
-    if hardware.strategy == "fsdp":
-        return ShardedStrategy(checkpoint_io=checkpoints)
-    return DDPStrategy(checkpoint_io=checkpoints, gradient_as_bucket_view=True)
+    return ShardedStrategy() if hardware.strategy == "fsdp" else DDPStrategy(gradient_as_bucket_view=True)
 
 
 def _fit(trainer: pl.Trainer, module: StageModule, data: StageData, checkpoint: Path | None) -> None:
