@@ -5,7 +5,7 @@
 #   SOURCE=SMOLLM2_FOLDER TARGET=MISTRAL_V3_FOLDER DATA=FOLDER_OF_BIO_AND_GENERAL scripts/evidence.sh [item ...]
 #
 # Items, in the order of their worth: changes rates recovery more_recovery presets stage2 alignments questions research
-# long_rates llama3.
+# long_rates fp8 llama3.
 # GGUF names a file in SOURCE to read weights from, LLAMA3 a second target tokenizer, GPUS the GPUs ("0 1"), JOBS how many
 # commands share each. A command waits until a place is free; each trains its jobs one after another. LOGS: a folder for
 # what they print. EXTRA goes to every command, such as EXTRA='vocab.max_seq_length=64'.
@@ -42,8 +42,10 @@ rates() {
 }
 recovered="experiment=recovery $of32 evaluation.every_steps=50"
 recovery() { sweep "$recovered" vocab.lr_stage2=5e-4; } # its seconds are shown: with JOBS=1, and nothing else on the GPU
-more_recovery() {
-  sweep "$recovered" vocab.lr_stage2=5e-4 vocab.stage1_steps=1250 vocab.stage2_steps=11250
+more_recovery() { # a shorter stage 1, with tables that keep their high rate in stage 2, and a higher rate
+  local short_stage1="vocab.stage1_steps=1250 vocab.stage2_steps=11250" tables=vocab.lr_tables=2e-3
+  sweep "$recovered" vocab.lr_stage2=5e-4 $short_stage1
+  sweep "$recovered" vocab.lr_stage2=5e-4 $short_stage1 $tables
   sweep "$recovered" vocab.lr_stage2=1e-3
 }
 presets() {
@@ -55,7 +57,12 @@ presets() {
 research() { sweep experiment=comparison_table $short "$of32" preset=research; } # in float32: five times as long
 stage2() {
   local kind
-  for kind in full r64 r64_tables first_last; do sweep experiment=stage2 $short "$of32" lora=$kind; done
+  for kind in full r64 r64_tables first_last; do sweep experiment=stage2 $short "$of32" lora=$kind vocab.lr_stage2=5e-5,2e-4,5e-4,1e-3; done
+  sweep experiment=stage2 $short "$of32" lora=r64,r64_tables vocab.lr_stage2=2e-3
+  sweep experiment=stage2 $short "$of32" lora=full vocab.lr_stage2=5e-4 vocab.lr_tables=2e-3
+}
+fp8() { # beside bfloat16, with curves of the score
+  sweep sweep_name=fp8 $short "$of32" lora=r64 vocab.lr_stage2=5e-4 evaluation.every_steps=10 precision=bf16,fp8
 }
 alignments() {
   sweep experiment=alignments $half "$of32" vocab.stage2_steps=1250 alignment=contextual,mixed,subtoken,procrustes
@@ -84,7 +91,7 @@ llama3() {
 }
 
 items=("$@")
-[ ${#items[@]} -gt 0 ] || items=(changes rates recovery more_recovery presets stage2 alignments questions research long_rates ${LLAMA3:+llama3})
+[ ${#items[@]} -gt 0 ] || items=(changes rates recovery more_recovery presets stage2 alignments questions research long_rates fp8 ${LLAMA3:+llama3})
 for item in "${items[@]}"; do "$item"; done
 
 # Every GPU has a token for each command it takes at a time; a command takes one, and gives it back when it has ended.
