@@ -64,6 +64,9 @@ ARMS = {
         Arm(kind="lora", way="ours", batch=1, accumulation=4),
         Arm(kind="lora", way="ours", batch=4, accumulation=4, strategy="ddp"),
         Arm(kind="lora", way="ours, fp8", batch=2, accumulation=2),
+        Arm(kind="full", way="recipe", batch=4, checkpointing=True),
+        Arm(kind="full", way="ours", batch=4, checkpointing=True),  # 116 GB for weights, gradients, AdamW alone
+        Arm(kind="full", way="ours", batch=4, strategy="fsdp"),
     ],
     "llama-1b": [
         Arm(kind="full", way="recipe", batch=4, checkpointing=True),

@@ -47,6 +47,7 @@ more_recovery() { # a shorter stage 1, with tables that keep their high rate in 
   sweep "$recovered" vocab.lr_stage2=5e-4 $short_stage1
   sweep "$recovered" vocab.lr_stage2=5e-4 $short_stage1 $tables
   sweep "$recovered" vocab.lr_stage2=1e-3
+  sweep "$recovered" vocab.lr_stage2=5e-4 vocab.stage1_steps=313 vocab.stage2_steps=12187 $tables
 }
 presets() {
   sweep experiment=comparison_table $short "$of32" preset=best,optimal
@@ -65,10 +66,11 @@ fp8() { # beside bfloat16, with curves of the score
   sweep sweep_name=fp8 $short "$of32" lora=r64 vocab.lr_stage2=5e-4 evaluation.every_steps=10 precision=bf16,fp8
 }
 alignments() {
-  sweep experiment=alignments $half "$of32" vocab.stage2_steps=1250 alignment=contextual,mixed,subtoken,procrustes
-  sweep experiment=alignments $half "$of32" vocab.stage2_steps=1250 alignment=random,exact,tokalign_paper,mixed_t040
-  sweep experiment=alignments $half "$of32" vocab.stage2_steps=1250 alignment=mean,tokalign_code,focus,procrustes_one
-  sweep experiment=alignments $half "$of32" vocab.stage2_steps=1250 alignment=omp,subtoken_length,subtoken_ends,mixed_t020,mixed_t060
+  local of="experiment=alignments $half $of32 vocab.stage2_steps=1250"
+  sweep "$of" alignment=contextual,mixed,mixed_t020,mixed_t040,mixed_t060
+  sweep "$of" alignment=mean,tokalign_code,focus,procrustes,procrustes_one
+  sweep "$of" alignment=omp,subtoken,subtoken_length,subtoken_ends
+  sweep "$of" alignment=random,exact,tokalign_paper
 }
 questions() {
   local seed
