@@ -1,6 +1,7 @@
 """Fused kernels are put in and taken out again, whatever happens on the way; a stand-in takes liger-kernel's place."""
 
 import importlib
+import weakref
 from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
@@ -105,6 +106,25 @@ def test_a_graph_that_cannot_be_recorded_is_done_without(memory, make_model, lig
     assert (each.name, each.static_gradients) == ("liger", False)
     assert ("Not recorded as a CUDA graph: operation not permitted\n" in caplog.text) is memory
     each.take_out()
+
+
+def test_what_a_graph_holds_is_let_go(make_model, liger, monkeypatch):
+    """torch's recorded modules are parts of cycles: they would stay until Python happens to look for these."""
+    liger()
+    held = []
+
+    def record(module, _):
+        gradient = torch.zeros(1)
+        held.append(weakref.ref(gradient))
+        module.forward = lambda _ids, whole=module: (whole, gradient)
+        return module
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", record)
+    each = kernels_of(make_model(), wanted="auto", graphs=True)
+    each.put_in(CPU, VOCABULARY)
+    assert (each.name, each.static_gradients) == ("liger, CUDA graph", True)
+    each.take_out()
+    assert held[0]() is None
 
 
 def raises(error):

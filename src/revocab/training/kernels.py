@@ -6,6 +6,7 @@ sequence are computed both ways: kernels that do not agree with the plain path a
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import logging
 import math
@@ -144,7 +145,10 @@ class Kernels:
 
     def take_out(self) -> None:
         self._inside.close()
-        self.loss, self._graph = next_token_loss, None
+        self.loss = next_token_loss
+        if self._graph is not None:
+            self._graph = None
+            gc.collect()  # a recorded module is part of a cycle, and with it gradients on the device
 
     def _capture(self, device: torch.device, vocabulary_size: int) -> None:
         """Record forward and backward pass of a micro-batch once, to be replayed: no time between kernels."""
