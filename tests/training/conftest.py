@@ -1,5 +1,6 @@
 """Small random models, corpora in memory, and settings that a test changes one by one."""
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from revocab.artifacts import TokenizedCorpus
 from revocab.training import Hardware, LoraSettings, StageSettings
@@ -115,3 +118,59 @@ def lora() -> LoraSettings:
 @pytest.fixture
 def cpu() -> Hardware:
     return Hardware(accelerator="cpu", devices=1, strategy="auto", num_workers=0)
+
+
+class LiveTensors(TorchDispatchMode):
+    """Counts the bytes of all tensors that are made while the body runs and still live."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.peak = 0
+        self.sizes = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        given = {
+            each.untyped_storage()._cdata for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)
+        }
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage()._cdata not in given:
+                self.note(tensor.untyped_storage())  # not a view
+        return out
+
+    def note(self, storage):
+        if storage._cdata not in self.sizes:
+            self.sizes[storage._cdata] = storage.nbytes()
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self.forget, storage._cdata)
+
+    def forget(self, key):
+        self.now -= self.sizes.pop(key)
+
+
+@pytest.fixture
+def live_tensors() -> type[LiveTensors]:
+    return LiveTensors
+
+
+@pytest.fixture
+def kept_bytes() -> Callable[..., int]:
+    """kept_bytes(module, loss): what autograd keeps of `loss()` for the backward pass beside the parameters."""
+
+    def keeping(module: torch.nn.Module, loss: Callable[[], torch.Tensor]) -> int:
+        own = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
+        kept = {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in own:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            value = loss()
+        assert value.isfinite()
+        return sum(kept.values())
+
+    return keeping

@@ -2,14 +2,11 @@
 
 import logging
 import re
-import weakref
 from dataclasses import replace
 
 import pytest
 import torch
 import transformers
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from revocab.errors import ResourceError
 from revocab.training import Hardware, LoraSettings, check_memory
@@ -50,65 +47,22 @@ def settings_of(settings, kind, **changes):
     return settings(kind=kind, **({"batch_size": 4, "max_seq_length": 128} | lora | changes))
 
 
-class LiveTensors(TorchDispatchMode):
-    """Counts the bytes of all tensors that are made while the body runs and still live."""
-
-    def __init__(self):
-        super().__init__()
-        self.now = self.peak = 0
-        self.sizes = {}
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, torch.Tensor):
-                self.note(tensor.untyped_storage())
-        return out
-
-    def note(self, storage):
-        if storage._cdata not in self.sizes:
-            self.sizes[storage._cdata] = storage.nbytes()
-            self.now += storage.nbytes()
-            self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self.forget, storage._cdata)
-
-    def forget(self, key):
-        self.now -= self.sizes.pop(key)
-
-
 def forward(module, bf16):
     ids = torch.randint(0, VOCABULARY, (4, 128), generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         return next_token_loss(module, ids, VOCABULARY)
 
 
-def kept_bytes(module, bf16):
-    """What autograd keeps for the backward pass beside the parameters."""
-    own = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
-    kept = {}
-
-    def pack(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss = forward(module, bf16)
-    assert loss.isfinite()
-    return sum(kept.values())
-
-
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("kind", ["tables", "full", "lora"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_autograd_keeps(family, kind, bf16, settings):
+def test_what_autograd_keeps(family, kind, bf16, settings, kept_bytes):
     chosen = settings_of(settings, kind, bf16=bf16)
     model = model_of(family)
     estimate = estimate_memory(model, chosen, vocabulary_size=VOCABULARY, ways=ON_CPU)
     module = prepare(model, chosen).module
     with training_mode(model, gradient_checkpointing=False):
-        kept = kept_bytes(module, bf16)
+        kept = kept_bytes(module, lambda: forward(module, bf16))
     # of the logits only the log-probabilities are kept, a third of what the loss takes at its peak
     assert estimate.activations + estimate.casts + estimate.logits / 3 == pytest.approx(kept, rel=0.1)
 
@@ -116,13 +70,13 @@ def test_what_autograd_keeps(family, kind, bf16, settings):
 @pytest.mark.parametrize("checkpointed", [False, True])
 @pytest.mark.parametrize("kind", ["tables", "full", "lora"])
 @pytest.mark.parametrize("family", ["Llama", "GPTNeoX", "Gemma3"])
-def test_peak_of_the_second_micro_batch(family, kind, checkpointed, settings):
+def test_peak_of_the_second_micro_batch(family, kind, checkpointed, settings, live_tensors):
     """Gradients of the first are there by then. The lower bound must hold; the estimate may be too careful."""
     chosen = settings_of(settings, kind, gradient_checkpointing=checkpointed)
     model = model_of(family)
     estimate = estimate_memory(model, chosen, vocabulary_size=VOCABULARY, ways=ON_CPU)
     module = prepare(model, chosen).module
-    with training_mode(model, gradient_checkpointing=checkpointed), LiveTensors() as live:
+    with training_mode(model, gradient_checkpointing=checkpointed), live_tensors() as live:
         for _ in range(2):
             forward(module, bf16=False).backward()
     there = estimate.weights + estimate.optimiser
@@ -199,19 +153,19 @@ def test_7b_stage_1_and_adapters_fit_80_gigabytes(kind, mistral_7b, settings, ca
 
 @pytest.mark.parametrize("kind", ["tables", "full", "lora"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_is_suggested_would_fit(family, kind, settings):
+def test_what_is_suggested_would_fit(family, kind, settings, cpu):
     """Wherever the limit lies: the change named in the message, taken as said, is estimated below 90 % of it."""
     model = model_of(family, vocab_size=4000)
     chosen = settings_of(settings, kind, batch_size=8, gradient_accumulation=3)
 
     def estimate(changed):
-        return estimate_memory(model, changed, vocabulary_size=4000, ways=Ways())
+        return estimate_memory(model, changed, vocabulary_size=4000, ways=Ways(device="cpu"))
 
     least, suggested = estimate(chosen).least, 0
     for share in (0.99, 0.8, 0.6, 0.4, 0.2, 0.05):
         free = int(share * least)
         with pytest.raises(ResourceError) as caught:
-            check_memory(model, chosen, GPU, vocabulary_size=4000, free=free)
+            check_memory(model, chosen, cpu, vocabulary_size=4000, free=free)
         if "Would fit" not in str(caught.value):
             assert "take a larger device" in str(caught.value)
             continue

@@ -14,6 +14,11 @@ NO_LABEL = -100  # cross_entropy leaves these positions out
 LOGITS_AT_ONCE = 2**28  # half a GiB in bfloat16
 
 
+def tokens_at_once(vocabulary_size: int) -> int:
+    """How many tokens' logits `LinearCrossEntropy` makes at a time."""
+    return max(1, LOGITS_AT_ONCE // vocabulary_size)
+
+
 def next_token_loss(model: nn.Module, ids_BL: torch.Tensor, vocabulary_size: int) -> torch.Tensor:
     """Mean over the B * (L - 1) predicted tokens, a float32 scalar.
 
@@ -49,7 +54,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         losses_N = torch.zeros(len(hidden_NH), dtype=torch.float32, device=hidden_NH.device)  # unlabelled: stay 0
         grad_NH = torch.empty_like(hidden_NH)
         grad_RH = torch.empty_like(table_RH) if ctx.needs_input_grad[1] else None
-        rows = max(1, LOGITS_AT_ONCE // len(low_VH))
+        rows = tokens_at_once(len(low_VH))
         for begin in range(0, len(hidden_NH), rows):
             part = slice(begin, begin + rows)
             logits_PV = hidden_NH[part] @ low_VH.t()
