@@ -4,16 +4,19 @@
     python benchmarks/memory.py --device cpu --tiny                    # a small shape; resident memory of new processes
 
 Three optimiser steps of two micro-batches by `train_stage` itself: what is estimated is what a job would do. On CUDA
-the peak is torch's, of allocated tensors. On the CPU it is the growth of a process's resident memory, which also holds
-what allocator and libraries keep: a check of the order, not of the percent.
+the peak is torch's, of allocated tensors, and what it has reserved stands in the file too. On the CPU it is the growth
+of a process's resident memory, which also holds what allocator and libraries keep: a check of the order, not of the
+percent. What was there before training is not counted. A row that fails is said, and the next one is measured.
 """
 
 import argparse
+import gc
 import json
 import multiprocessing
 import tempfile
 from dataclasses import asdict
 from itertools import product
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from revocab.artifacts import TokenizedCorpus
+from revocab.errors import ResourceError
 from revocab.runtime.hardware import device_name, git_commit, peak_memory_bytes
 from revocab.training import Hardware, LoraSettings, StageSettings, train_stage
 from revocab.training.memory import estimate_memory, ways_of
@@ -77,7 +81,7 @@ def random_corpus(vocabulary_size: int, tokens: int) -> TokenizedCorpus:
 
 
 def measure(shape: dict, settings: StageSettings, device: str, send) -> None:
-    """Send the estimate and the measured peak of one stage, both in bytes."""
+    """Send the estimate's parts and the measured peak of one stage, all in bytes."""
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(**shape))
     size = settings.steps * settings.sequences_per_step * settings.max_seq_length
@@ -85,27 +89,68 @@ def measure(shape: dict, settings: StageSettings, device: str, send) -> None:
     hardware = Hardware(accelerator="gpu" if device == "cuda" else "cpu", devices=1, strategy="auto", num_workers=0)
     estimate = estimate_memory(model, settings, vocabulary_size=shape["vocab_size"], ways=ways_of(hardware, model))
     weights = sum(parameter.nbytes for parameter in model.parameters())
-    before = 0 if device == "cuda" else peak_memory_bytes("cpu") - weights
+    before = torch.cuda.memory_allocated() if device == "cuda" else peak_memory_bytes("cpu") - weights
     _, record = train_stage(model, corpus, settings, hardware, folder=None, metrics_path=None)
-    send({**asdict(estimate), "total": estimate.total, "measured": record.peak_memory_bytes - before})
+    found = {"measured": record.peak_memory_bytes - before, "before": before, "kernels": record.kernels}
     if device == "cuda":
-        torch.cuda.empty_cache()
+        found["reserved"] = torch.cuda.max_memory_reserved()
+    send(
+        {
+            **asdict(estimate),
+            "total": estimate.total,
+            "largest": max(estimate.parts.items(), key=itemgetter(1)),
+            **found,
+        }
+    )
 
 
-def measure_apart(shape: dict, settings: StageSettings, device: str) -> dict:
-    """In a process of its own on the CPU, where a peak cannot be reset."""
+def measure_row(shape: dict, settings: StageSettings, device: str) -> dict:
+    """What `measure` sends, or why there is nothing: on CUDA for want of memory, on the CPU whatever ends a process."""
+    if device == "cpu":
+        return measure_apart(shape, settings)
     found: list[dict] = []
-    if device == "cuda":
+    try:
         measure(shape, settings, device, found.append)
-        return found[0]
+    except (torch.OutOfMemoryError, ResourceError) as error:
+        found.append({"failed": str(error).splitlines()[0]})
+    gc.collect()  # only here, where the error no longer holds the tensors
+    torch.cuda.empty_cache()
+    return found[0]
+
+
+def measure_apart(shape: dict, settings: StageSettings) -> dict:
+    """In a process of its own: on the CPU a peak cannot be reset."""
     context = multiprocessing.get_context("spawn")
-    queue = context.SimpleQueue()
-    process = context.Process(target=measure, args=(shape, settings, device, queue.put))
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=measure, args=(shape, settings, "cpu", sender.send))
     process.start()
+    sender.close()
+    try:
+        found = receiver.recv()
+    except EOFError:
+        found = None
     process.join()
-    if process.exitcode:
-        raise SystemExit(process.exitcode)
-    return queue.get()
+    return found or {"failed": f"the process ended with exit code {process.exitcode}"}
+
+
+def line_of(row: dict) -> str:
+    """A row of the table; in GB."""
+    start = f"{row['kind']:8} {row['batch_size']:5} {row['checkpointed']!s:12}  "
+    if "failed" in row:
+        return f"{start}failed: {row['failed']}"
+    peak, measured, least = row["peak"], row["measured"], row["least"]
+    name, size = row["largest"]
+    return (
+        f"{start}{peak / GIGABYTE:11.2f}  {measured / GIGABYTE:11.2f}  {peak / measured:5.2f}  "
+        f"{least / measured:11.2f}  {row['before'] / GIGABYTE:6.2f}  {name} {size / GIGABYTE:.2f}"
+    )
+
+
+def write(path: Path, facts: dict, rows: list[dict]) -> None:
+    """All rows so far, in place of the file that is there."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+        json.dump({**facts, "rows": rows}, file, indent=1)
+    Path(file.name).replace(path)
 
 
 def main() -> None:
@@ -121,23 +166,17 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="a JSON file")
     arguments = parser.parse_args()
     shape = (TINY if arguments.tiny else SMOLLM2) | {"max_position_embeddings": arguments.length}
+    facts = {"commit": git_commit(), "device": device_name(arguments.device), "torch": torch.__version__}
+    facts["length"] = arguments.length
     rows = []
-    print(f"{'kind':8} {'batch':>5} checkpointed  estimate GB  measured GB  ratio  lower bound / measured")
+    print("kind     batch checkpointed  estimate GB  measured GB  ratio  lower bound  before  largest part")
     for kind, checkpointed, batch in product(arguments.kinds, (False, True), arguments.batches):
         settings = settings_of(kind, batch, arguments.length, bf16=not arguments.fp32, checkpointed=checkpointed)
-        found = measure_apart(shape, settings, arguments.device)
+        found = measure_row(shape, settings, arguments.device)
         rows.append({"kind": kind, "batch_size": batch, "checkpointed": checkpointed, **found})
-        print(
-            f"{kind:8} {batch:5} {checkpointed!s:12}  {found['total'] / GIGABYTE:11.2f}  "
-            f"{found['measured'] / GIGABYTE:11.2f}  {found['total'] / found['measured']:5.2f}  "
-            f"{found['least'] / found['measured']:5.2f}",
-            flush=True,
-        )
-    if arguments.output:
-        facts = {"commit": git_commit(), "device": device_name(arguments.device), "torch": torch.__version__}
-        with tempfile.NamedTemporaryFile("w", dir=arguments.output.parent, delete=False) as file:
-            json.dump({**facts, "length": arguments.length, "rows": rows}, file, indent=1)
-        Path(file.name).replace(arguments.output)
+        print(line_of(rows[-1]), flush=True)
+        if arguments.output:
+            write(arguments.output, facts, rows)
 
 
 if __name__ == "__main__":
