@@ -31,7 +31,7 @@ def main() -> int:
             write_text(text, arguments.corpus, round(times * arguments.megabytes * 1e6))
             out = Path(folder) / "result.json"
             command = [sys.executable, str(BENCHMARK), "--corpus", str(text), "--json", str(out)]
-            command += ["--work-folder", folder, *passed_on]
+            command += ["--work-folder", folder, "--one-after-another", *passed_on]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             results.append({"times": times, **json.loads(out.read_text())})
             print_row(results[-1], results[0], first=times == arguments.times[0])

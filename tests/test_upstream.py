@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from revocab import identity, initialisation, schema, vocabulary
+from revocab import identity, initialisation, schema, vectors, vocabulary
 from revocab.cli import to_typed
-from revocab.errors import ConfigError
+from revocab.errors import ConfigError, DataError
+from revocab.runtime import side_by_side
 from revocab.runtime.embedded import locate
 from revocab.upstream import Upstream, gguf
 
@@ -143,3 +144,50 @@ def test_a_small_gguf_file_is_read_once_and_written_out(upstream, tmp_path, monk
     monkeypatch.setattr(gguf, "LARGEST", 4)
     made.models.load_source()
     assert read == ["small.gguf"] * 3, "a large file is read each time"
+
+
+TIMED = {"manifest.json", "report.json", "alignment_report.json"}  # they say how long it took
+SMALL = ("corpus.inputs=[embedded:sample.jsonl.zst]", "corpus.byte_budget=1000000", "embedding.dim=32")
+
+
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in TIMED}
+
+
+def test_side_by_side_and_one_after_another_give_the_same_bits(upstream, monkeypatch):
+    made = []
+    for cores in (1, 8):
+        monkeypatch.setattr(side_by_side, "available_cores", lambda cores=cores: cores)
+        there = upstream(*SMALL, f"paths.cache_dir=cache_{cores}")
+        there.begin()
+        shards = there.tokens.source_shards, there.tokens.target_shards
+        folders = [there.aligned.folder, *map(there.aligned.vectors.folder, shards)]
+        folders += [folder for each in shards for folder in (each.tokens(), each.counts())]
+        report = json.loads((folders[0] / "alignment_report.json").read_text()) | {"alignment_seconds": None}
+        made.append([report, *((folder.name, files_of(folder)) for folder in folders)])
+    assert made[0] == made[1]
+
+
+def test_an_error_on_one_side_does_not_cost_the_other(upstream, monkeypatch):
+    learn, target, error = vectors.cooccurrence_vectors, [], DataError("the target has no neighbours")
+    monkeypatch.setattr(side_by_side, "available_cores", lambda: 8)
+
+    def instead(counts, **settings):
+        if counts.vocabulary_size == target[0]:
+            raise error
+        return learn(counts, **settings)
+
+    made = upstream(*SMALL)
+    target.append(len(made.tokenizers.target))
+    monkeypatch.setattr(vectors, "cooccurrence_vectors", instead)
+    with pytest.raises(DataError) as caught:
+        _ = made.aligned.folder
+    assert caught.value is error
+    monkeypatch.setattr(vectors, "cooccurrence_vectors", None)
+    assert files_of(made.aligned.vectors.folder(made.tokens.source_shards))
+
+
+def test_an_alignment_that_is_there_needs_nothing_else(upstream, monkeypatch):
+    folder = upstream(*SMALL).aligned.folder
+    monkeypatch.setattr("revocab.upstream.alignment.side_by_side", None)
+    assert upstream(*SMALL).aligned.folder == folder

@@ -71,6 +71,7 @@ def free_memory() -> None:
 
 def write_reports(upstream: Upstream, job: JobFolder) -> dict[str, Any]:
     """Leave `corpus.json` and `alignment_report.json`; returns the latter, with a key `terms` where there are some."""
+    upstream.begin()
     write_json(job.path / "corpus.json", upstream.text.report)
     terms = upstream.tokenizers.terms
     report = {**upstream.aligned.report, **({"terms": terms} if terms else {})}

@@ -14,6 +14,7 @@ from revocab import vectors, vocabulary
 from revocab.artifacts import Corpus, Documents, TokenizedCorpus
 from revocab.runtime import fingerprints
 from revocab.runtime.cache import Cache
+from revocab.runtime.cores import available_cores
 from revocab.runtime.workers import for_each
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Shards:
 
     @cached_property
     def _threads(self) -> int:
-        return max(1, vectors.available_cores() // self.workers)
+        return max(1, available_cores() // min(self.workers, len(self.borders)))
 
     # --- one shard
 
@@ -79,6 +80,11 @@ class Shards:
         return self.cache.get("count_shards", key, build, quiet=True)
 
     # --- all of them
+
+    @property
+    def tokens_entry(self) -> Path:
+        """The folder that `tokens` returns, made or not."""
+        return self.token_cache.entry("tokens", self._identity)
 
     def make_all(self, part: int = 0, parts: int = 1) -> int:
         """Make every `parts`-th shard from number `part` on, those that exist excepted; returns how many these are."""

@@ -5,6 +5,7 @@ import json
 import random
 import subprocess
 import sys
+import threading
 import time
 import zlib
 
@@ -13,6 +14,7 @@ import pytest
 from revocab.errors import DataError, ResourceError
 from revocab.runtime import cache as runtime_cache
 from revocab.runtime.cache import Cache, checksum, digest, is_whole
+from revocab.runtime.side_by_side import side_by_side
 
 INPUTS = {"settings": 1, "text": "abc"}
 
@@ -170,3 +172,34 @@ def test_of_two_jobs_that_need_the_same_one_builds_and_the_other_waits(tmp_path)
     assert (tmp_path / "log").read_text() == "built\n"
     assert "another job is making it, waiting" in second.stdout
     assert out.splitlines()[-1] == second.stdout.splitlines()[-1]
+
+
+def test_of_two_threads_that_need_the_same_one_builds_and_the_other_waits(tmp_path, builds, caplog):
+    caplog.set_level("INFO")
+
+    def build(folder):
+        deadline = time.monotonic() + 20
+        while "waiting" not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return builds(folder)
+
+    made = side_by_side(dict.fromkeys("abc", lambda: Cache(tmp_path).get("thing", INPUTS, build)), at_once=True)
+    assert set(made.values()) == {Cache(tmp_path).entry("thing", INPUTS)}
+    assert builds.calls == 1
+    assert "waiting" in caplog.text
+    assert is_whole(made["a"])
+
+
+def test_threads_that_need_different_artifacts_do_not_wait_for_each_other(tmp_path):
+    together = threading.Barrier(2)
+
+    def build(folder):
+        together.wait(20)
+        (folder / "data.bin").write_bytes(b"12345")
+
+    cache = Cache(tmp_path)
+    made = side_by_side(
+        {str(number): lambda number=number: cache.get("thing", {"x": number}, build) for number in range(2)},
+        at_once=True,
+    )
+    assert all(map(is_whole, made.values()))

@@ -1,7 +1,8 @@
 """The artifact cache: a folder per artifact, named by a hash of everything that decides its content.
 
 An entry is built in a temporary folder beside it, gets a `manifest.json`, and is renamed into place: it is whole or
-it is not there. A file lock per entry lets jobs side by side share one cache: one builds, the others wait.
+it is not there. A file lock per entry lets jobs side by side, and threads of one, share one cache: one builds, the
+others wait.
 """
 
 import hashlib
@@ -37,6 +38,10 @@ class Cache:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    def entry(self, kind: str, inputs: Mapping[str, Any]) -> Path:
+        """Where the artifact that `inputs` decide is, or will be once it is made."""
+        return self.root / kind / digest({"kind": kind, **inputs})
+
     def get(
         self,
         kind: str,
@@ -56,7 +61,7 @@ class Cache:
         Raises:
             ResourceError: the disk is full or the folder cannot be written.
         """
-        entry = self.root / kind / digest({"kind": kind, **inputs})
+        entry = self.entry(kind, inputs)
         if is_whole(entry):
             return entry
         with disk_errors(self.root):

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
@@ -16,6 +17,7 @@ SECONDS_BETWEEN_LINES = 20.0  # in a log file every move of the bar is a line
 SECONDS_BETWEEN_BEATS = 30.0
 LARGE = 100_000  # counts from here on are shown as 100k
 Item = TypeVar("Item")
+_branch: ContextVar[str] = ContextVar("branch", default="")
 
 
 def track(items: Iterable[Item], description: str, *, total: int | None = None, unit: str = "it") -> Iterator[Item]:
@@ -27,6 +29,16 @@ def bar(description: str, *, total: int | None, unit: str) -> tqdm:
     """A bar to be moved by hand with `.update(n)`; use it as a context manager."""
     scale = total is None or total >= LARGE  # 3.2M of 80M tokens, but 3 of 20 steps
     return tqdm(unit_scale=scale, **_look(description, total, unit))
+
+
+@contextmanager
+def named(branch: str) -> Generator[None]:
+    """Bars of this thread say of which branch they are, for there may be the same one of another beside them."""
+    token = _branch.set(f"{branch}: ")
+    try:
+        yield
+    finally:
+        _branch.reset(token)
 
 
 @contextmanager
@@ -50,7 +62,7 @@ def heartbeat(description: str) -> Generator[None]:
 def _look(description: str, total: int | None, unit: str) -> dict[str, Any]:
     terminal = sys.stderr.isatty()
     return {
-        "desc": description,
+        "desc": _branch.get() + description,
         "total": total,
         "unit": unit,
         "leave": False,

@@ -9,6 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from revocab.errors import ResourceError
+from revocab.runtime.cores import whole_machine
 from revocab.runtime.progress import bar
 
 _work: list[Callable[[Any], object]] = []  # of a worker process: what it does to every item
@@ -36,6 +37,13 @@ def for_each(
                 work(item)
                 done.update()
         return
+    with whole_machine():
+        _in_processes(work, items, workers, threads, name, key)
+
+
+def _in_processes(
+    work: Callable[[Any], object], items: Collection[Any], workers: int, threads: int, name: str, key: str
+) -> None:
     context = multiprocessing.get_context("spawn")  # a fork would copy locks that other threads hold
     pool = ProcessPoolExecutor(min(workers, len(items)), context, initializer=_prepare, initargs=(work, threads))
     try:

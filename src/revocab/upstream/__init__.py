@@ -4,6 +4,8 @@ Each is made once, kept in the cache under a hash of what decides it, and shared
 """
 
 from revocab.runtime.retry import Retries
+from revocab.runtime.side_by_side import side_by_side
+from revocab.runtime.threads import start_device
 from revocab.schema import Config
 from revocab.upstream.alignment import Aligned
 from revocab.upstream.harness import Harness
@@ -35,3 +37,13 @@ class Upstream:
         self.aligned = Aligned(place, self.text, self.tokenizers, self.tokens)
         self.scorer = Scorer(place, self.text, self.questions)
         self.harness = Harness(place)
+
+    def begin(self) -> None:
+        """Make what all else rests on, the corpus and the tokenizers, at the same time where there are cores for it."""
+        side_by_side(
+            {
+                "corpus": lambda: self.text.folder,
+                "tokenizers": lambda: (self.tokenizers.source, self.tokenizers.given_target),
+                "device": lambda: start_device(self.device),
+            }
+        )

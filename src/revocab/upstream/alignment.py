@@ -2,8 +2,8 @@
 
 import itertools
 import json
-from dataclasses import asdict
-from functools import cached_property
+from dataclasses import asdict, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,10 @@ from revocab import corpus as corpora
 from revocab import vectors, vocabulary
 from revocab.artifacts import Alignment, Boundaries, TokenizedCorpus, TokenVectors, Vocabulary
 from revocab.runtime import fingerprints, seeds
+from revocab.runtime.cache import is_whole
 from revocab.runtime.files import write_json
+from revocab.runtime.side_by_side import side_by_side
+from revocab.shards import Shards
 from revocab.upstream.text import Text
 from revocab.upstream.tokenizers import Tokenizers
 from revocab.upstream.tokens import Tokens
@@ -45,13 +48,16 @@ class Aligned:
             **{name: value for name, value in asdict(settings).items() if name not in ("device", "rows_at_once")},
             "source": fingerprints.of_tokenizer(self.tokenizers.source),
             "target": fingerprints.of_tokenizer(self.tokenizers.target),
-            "target_tokens": self.tokens.target_folder.name,
+            "target_tokens": self.tokens.target_shards.tokens_entry.name,
         }
-        if self._needs_vectors or settings.boundary_share or settings.frequency_shift:
-            key["source_tokens"] = self.tokens.source_folder.name
+        if self._needs_source_tokens:
+            key["source_tokens"] = self.tokens.source_shards.tokens_entry.name
         if self._needs_vectors:
-            key["vectors"] = [self.vectors.source_folder.name, self.vectors.target_folder.name]
-        return self.cache.get("alignment", key, lambda folder: self._align(folder, settings))
+            key["vectors"] = [self.vectors.entry(shards).name for shards in self._sides.values()]
+        if is_whole(self.cache.entry("alignment", key)):
+            return self.cache.entry("alignment", key)
+        compared = self._make_ready()
+        return self.cache.get("alignment", key, lambda folder: self._align(folder, compared, settings))
 
     def _settings(self) -> alignments.Settings:
         chosen = self.config.alignment
@@ -71,8 +77,13 @@ class Aligned:
     def _needs_vectors(self) -> bool:
         return alignments.needs_vectors(self.config.alignment.method)
 
-    def _align(self, folder: Path, settings: alignments.Settings) -> dict[str, Any]:
-        problem = self._problem()
+    @property
+    def _needs_source_tokens(self) -> bool:
+        chosen = self.config.alignment
+        return bool(self._needs_vectors or chosen.boundary_share or chosen.frequency_shift)
+
+    def _align(self, folder: Path, compared: alignments.Problem, settings: alignments.Settings) -> dict[str, Any]:
+        problem = self._with_counts(compared)
         alignment = alignments.align(problem, settings)
         report = alignments.report(alignment, problem)
         alignment.save(folder)
@@ -81,8 +92,22 @@ class Aligned:
 
     # --- what it rests on
 
-    def _problem(self) -> alignments.Problem:
-        chosen, learn = self.config.alignment, self._needs_vectors
+    @property
+    def _sides(self) -> dict[str, Shards]:
+        target = {"target": self.tokens.target_shards}
+        return {"source": self.tokens.source_shards, **target} if self._needs_source_tokens else target
+
+    def _make_ready(self) -> alignments.Problem:
+        """Leave tokens and vectors of either side in the cache and return what the vocabularies alone say."""
+        sides = {name: partial(self._make_side, shards) for name, shards in self._sides.items()}
+        return side_by_side({**sides, "vocabularies": self._compare})["vocabularies"]
+
+    def _make_side(self, shards: Shards) -> None:
+        shards.tokens()
+        if self._needs_vectors:
+            self.vectors.folder(shards)
+
+    def _compare(self) -> alignments.Problem:
         source = vocabulary.read_vocabulary(self.tokenizers.source)
         target = vocabulary.read_vocabulary(self.tokenizers.target)
         return alignments.Problem(
@@ -92,9 +117,20 @@ class Aligned:
             exact_by_string=vocabulary.exact_pairs(source, target, by="string"),
             roles=vocabulary.role_pairs(source, target),
             pieces=vocabulary.cut_into_pieces(self.tokenizers.source, source, target),
-            source_vectors=TokenVectors.load(self.vectors.source_folder) if learn else None,
-            target_vectors=TokenVectors.load(self.vectors.target_folder) if learn else None,
-            boundaries=self._boundaries(source, target) if chosen.boundary_share else None,
+        )
+
+    def _with_counts(self, compared: alignments.Problem) -> alignments.Problem:
+        """With what the text says of the tokens."""
+        chosen, vectors_of = self.config.alignment, {}
+        if self._needs_vectors:
+            vectors_of = {
+                f"{name}_vectors": TokenVectors.load(self.vectors.folder(shards))
+                for name, shards in self._sides.items()
+            }
+        return replace(
+            compared,
+            **vectors_of,
+            boundaries=self._boundaries(compared.source, compared.target) if chosen.boundary_share else None,
             source_counts=vectors.token_counts(self.tokens.source) if chosen.frequency_shift else None,
             target_counts=vectors.token_counts(self.tokens.target),
         )

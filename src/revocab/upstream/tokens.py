@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from revocab import alignment
 from revocab.artifacts import TokenizedCorpus
+from revocab.runtime.cores import available_cores
 from revocab.schema import Backend
 from revocab.shards import Shards
 from revocab.upstream.text import Text
 from revocab.upstream.tokenizers import Tokenizers
 from revocab.upstream.workplace import Workplace
-from revocab.vectors.cores import available_cores
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +19,25 @@ class Vectors:
         self.config, self.cache, self.device = place.config, place.cache, place.device
         self.tokens = tokens
 
-    @cached_property
-    def source_folder(self) -> Path:
-        return self._folder(self.tokens.source_shards)
+    def entry(self, shards: Shards) -> Path:
+        """The folder that `folder` returns, made or not."""
+        return self.cache.entry("vectors", self._key(shards))
 
-    @cached_property
-    def target_folder(self) -> Path:
-        return self._folder(self.tokens.target_shards)
-
-    def _folder(self, shards: Shards) -> Path:
-        embedding = self.config.embedding
-        chosen = getattr(embedding, embedding.backend.value)
-        key = {"tokens": shards.tokens().name, "backend": embedding.backend.value, "dim": embedding.dim}
-        key |= {**asdict(chosen), "seed": self.config.seed}
+    def folder(self, shards: Shards) -> Path:
+        """Where the vectors of one side are; learned if they are not there."""
 
         def build(folder: Path) -> Mapping[str, Any]:
             learned = self._learn(shards, folder)
             learned.save(folder)
             return {"known": int(learned.known.sum()), "vocabulary": len(learned.counts)}
 
-        return self.cache.get("vectors", key, build)
+        return self.cache.get("vectors", self._key(shards), build)
+
+    def _key(self, shards: Shards) -> dict[str, Any]:
+        embedding = self.config.embedding
+        chosen = getattr(embedding, embedding.backend.value)
+        key = {"tokens": shards.tokens_entry.name, "backend": embedding.backend.value, "dim": embedding.dim}
+        return {**key, **asdict(chosen), "seed": self.config.seed}
 
     def _learn(self, shards: Shards, folder: Path) -> TokenVectors:
         embedding, seed = self.config.embedding, seeds.derive(self.config.seed, "vectors")

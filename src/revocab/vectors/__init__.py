@@ -5,7 +5,6 @@ vectors whose shapes agree, up to a rotation, so that tokens of the two can be c
 """
 
 from revocab.vectors.cooccurrence import cooccurrence_vectors
-from revocab.vectors.cores import available_cores
 from revocab.vectors.fasttext import fasttext_vectors
 from revocab.vectors.glove import glove_vectors
 from revocab.vectors.occurrences import token_counts
@@ -14,7 +13,6 @@ from revocab.vectors.pair_counts import PairCounts, add_shards, count_shard
 __all__ = [
     "PairCounts",
     "add_shards",
-    "available_cores",
     "cooccurrence_vectors",
     "count_shard",
     "fasttext_vectors",

@@ -10,6 +10,7 @@ from time import perf_counter
 import numpy as np
 
 from revocab.artifacts import TokenVectors
+from revocab.runtime.cores import whole_machine
 from revocab.vectors.factorise import leading_singular_vectors
 from revocab.vectors.occurrences import frequent_tokens
 from revocab.vectors.pair_counts import PairCounts, frequent_pairs
@@ -52,7 +53,8 @@ def cooccurrence_vectors(
     neighbours_KK, totals_K = frequent_pairs(counts, kept, max_pairs)
     information_KK = ppmi(neighbours_KK, context_exponent, totals_K)
     del neighbours_KK
-    left_KR, values_R = leading_singular_vectors(information_KK, dim, seed=seed, device=device)
+    with whole_machine():
+        left_KR, values_R = leading_singular_vectors(information_KK, dim, seed=seed, device=device)
     log.info(
         "%d tokens have vectors: %.1f s factorising %d numbers from %d pairs",
         len(kept),

@@ -16,9 +16,9 @@ from scipy import sparse
 
 from revocab.artifacts import TokenizedCorpus
 from revocab.errors import ConfigError
+from revocab.runtime.cores import available_cores
 from revocab.runtime.progress import bar
 from revocab.vectors import device_counting
-from revocab.vectors.cores import available_cores
 
 PAIRS_AT_ONCE = 1_000_000  # pairs sorted at a time by each thread, about 40 bytes each
 DEVICE_PAIRS_AT_ONCE = 40_000_000  # on a GPU, about 60 bytes each

@@ -22,8 +22,8 @@ import numpy as np
 
 from revocab.artifacts import TokenizedCorpus, TokenVectors
 from revocab.errors import ConfigError, MissingDependencyError
+from revocab.runtime.cores import available_cores, whole_machine
 from revocab.runtime.progress import heartbeat, track
-from revocab.vectors.cores import available_cores
 from revocab.vectors.occurrences import frequent_tokens, token_counts
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def fasttext_vectors(
     try:
         _write_words(tokens, text)
         _write_start([str(i) for i in kept] + [END_OF_LINE] * (len(tokens) >= min_count), dim, seed, start)
-        with nullcontext() if terminal else heartbeat("fastText"):
+        with whole_machine(), nullcontext() if terminal else heartbeat("fastText"):
             model = fasttext.train_unsupervised(
                 str(text),
                 model="skipgram",

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from revocab.artifacts import TokenVectors
 from revocab.errors import DataError
+from revocab.runtime.cores import whole_machine
 from revocab.runtime.progress import bar
 from revocab.vectors.cells import Cells, write_cells
 from revocab.vectors.counting import units_per_count
@@ -78,8 +79,9 @@ def glove_vectors(
     try:
         if not cells.number:
             raise DataError("no two frequent tokens are neighbours: use a larger corpus or a smaller min_count")
-        tables = Tables.drawn(len(kept), dim, generator, device)
-        fit(tables, cells, Weighting(x_max, alpha), learning_rate, iterations, generator)
+        with whole_machine():
+            tables = Tables.drawn(len(kept), dim, generator, device)
+            fit(tables, cells, Weighting(x_max, alpha), learning_rate, iterations, generator)
     finally:
         cells.remove()
     vectors = np.zeros((counts.vocabulary_size, dim), dtype=np.float32)

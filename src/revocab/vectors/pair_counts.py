@@ -14,6 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from revocab.artifacts import TokenizedCorpus
+from revocab.runtime.cores import whole_machine
 from revocab.runtime.files import disk_errors, write_json
 from revocab.runtime.progress import track
 from revocab.vectors.counting import add_up, count_pairs
@@ -71,7 +72,8 @@ def count_shard(
         ConfigError: a window outside 1..20.
         ResourceError: the disk is full or the folder cannot be written.
     """
-    pairs_VV = count_pairs(tokens, window, device=device, threads=threads)
+    with whole_machine():
+        pairs_VV = count_pairs(tokens, window, device=device, threads=threads)
     return _write(folder, [pairs_VV], token_counts(tokens), tokens.special_ids, window)
 
 

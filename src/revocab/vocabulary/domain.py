@@ -66,7 +66,6 @@ def token_savings(
 
 
 def _count(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> int:
-    backend = tokenizer.backend_tokenizer
-    with undisturbed(backend):
+    with undisturbed(tokenizer.backend_tokenizer) as backend:
         encodings = backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return sum(len(encoding.ids) for encoding in encodings)

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 def encode_texts(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
     """The ids of every text alone; truncation and padding that the tokenizer was saved with do not apply."""
-    with undisturbed(tokenizer.backend_tokenizer):
-        encodings = tokenizer.backend_tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+    with undisturbed(tokenizer.backend_tokenizer) as backend:
+        encodings = backend.encode_batch_fast(list(texts), add_special_tokens=False)
     return [encoding.ids for encoding in encodings]
 
 

@@ -75,9 +75,8 @@ def extend_tokenizer(tokenizer: "PreTrainedTokenizerBase", terms: Sequence[str],
 
 def emitted_terms(tokenizer: "PreTrainedTokenizerBase", terms: Sequence[str]) -> list[str]:
     """The terms that come out as one token within a text that decodes to itself."""
-    backend = tokenizer.backend_tokenizer
     texts = [f"(( {term}))" for term in terms]
-    with undisturbed(backend):
+    with undisturbed(tokenizer.backend_tokenizer) as backend:
         bare = len(backend.encode("((", add_special_tokens=False).ids)
         encodings = backend.encode_batch_fast(texts, add_special_tokens=False)
     found = []
@@ -166,10 +165,9 @@ def _split(pattern: str) -> dict[str, Any]:
 
 def _guard(spelling: Spelling, tokenizer: "PreTrainedTokenizerBase") -> list[dict[str, Any]]:
     """A split that cuts pre-tokens which are a token that merges do not reach, where merges would have cut first."""
-    backend = spelling.backend
     added = {token.content for token in tokenizer.added_tokens_decoder.values()}
     rests: dict[str, list[str]] = defaultdict(list)
-    with undisturbed(backend):
+    with undisturbed(spelling.backend) as backend:
         for entry, token_id in backend.get_vocab(with_added_tokens=False).items():
             if entry and entry not in added and (length := _first_piece(backend, entry, token_id)):
                 rests[entry[:length]].append(entry[length:])

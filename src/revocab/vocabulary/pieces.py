@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from revocab.artifacts import Pieces, Vocabulary
-from revocab.vocabulary.spelling import BYTE_TO_CHARACTER, Kind, Spelling, undisturbed
+from revocab.vocabulary.spelling import BYTE_TO_CHARACTER, Kind, Spelling, without_dropout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,19 +34,18 @@ def cut_into_pieces(tokenizer: "PreTrainedTokenizerBase", source: Vocabulary, ta
         source: its vocabulary.
         target: the vocabulary whose tokens are cut; special tokens get no pieces.
     """
-    spelling = Spelling.of(tokenizer.backend_tokenizer)
+    spelling = Spelling.of(without_dropout(tokenizer.backend_tokenizer))
     make_cutter = {
         Kind.BYTE_LEVEL: _byte_level_cutter,
         Kind.SENTENCEPIECE: _sentencepiece_cutter,
         Kind.WORDPIECE: _wordpiece_cutter,
     }[spelling.kind]
     ids, offsets = array("q"), array("q", [0])
-    with undisturbed(tokenizer.backend_tokenizer):
-        cut = make_cutter(spelling)
-        for surface in target.surfaces:
-            if surface:
-                ids.extend(piece for piece in cut(surface) if not source.special[piece])
-            offsets.append(len(ids))
+    cut = make_cutter(spelling)
+    for surface in target.surfaces:
+        if surface:
+            ids.extend(piece for piece in cut(surface) if not source.special[piece])
+        offsets.append(len(ids))
     return Pieces(ids=np.array(ids, dtype=np.int64), offsets=np.array(offsets, dtype=np.int64))
 
 

@@ -125,23 +125,32 @@ class Spelling:
         return [None] * 256
 
 
+def without_dropout(backend: "Tokenizer") -> "Tokenizer":
+    """The tokenizer, or a copy where it was saved with BPE dropout: another thread may be using the one it was."""
+    if getattr(backend.model, "dropout", None) is None:
+        return backend
+    copy = type(backend).from_str(backend.to_str())
+    copy.model.dropout = None
+    return copy
+
+
 @contextmanager
-def undisturbed(backend: "Tokenizer") -> Generator[None]:
-    """No truncation, padding or BPE dropout while the body runs, whatever the tokenizer was saved with."""
-    truncation, padding, dropout = backend.truncation, backend.padding, getattr(backend.model, "dropout", None)
+def undisturbed(backend: "Tokenizer") -> Generator["Tokenizer"]:
+    """The tokenizer without truncation, padding and BPE dropout, whatever it was saved with, while the body runs.
+
+    Truncation and padding come back behind the body, so that two threads cannot be in it with one tokenizer.
+    """
+    backend = without_dropout(backend)
+    truncation, padding = backend.truncation, backend.padding
     backend.no_truncation()
     backend.no_padding()
-    if dropout is not None:
-        backend.model.dropout = None
     try:
-        yield
+        yield backend
     finally:
         if truncation is not None:
             backend.enable_truncation(**truncation)
         if padding is not None:
             backend.enable_padding(**padding)
-        if dropout is not None:
-            backend.model.dropout = dropout
 
 
 def _components(backend: "Tokenizer") -> list[Any]:

@@ -168,8 +168,7 @@ def _with_pieces(ranked: Sequence[str], tokenizer: "PreTrainedTokenizerBase") ->
 
 def count_pieces(terms: Sequence[str], tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     """Tokens of each term in running text, with the space before it."""
-    backend = tokenizer.backend_tokenizer
-    with undisturbed(backend):
+    with undisturbed(tokenizer.backend_tokenizer) as backend:
         alone = len(backend.encode("(", add_special_tokens=False).ids)
         encodings = backend.encode_batch_fast([f"( {term}" for term in terms], add_special_tokens=False)
     return [len(encoding.ids) - alone for encoding in encodings]

@@ -77,7 +77,6 @@ def tokenize_corpus(
     dtype, code = (np.uint16, "H") if size <= LARGEST_16_BIT_VOCABULARY else (np.uint32, "I")
     before, after = document_marks(tokenizer)
     marks = len(before) + len(after)
-    backend = tokenizer.backend_tokenizer
     offsets = array("q", [0])
     text_bytes = int(documents.offsets[last] - documents.offsets[first])
     with disk_errors(folder):
@@ -85,7 +84,7 @@ def tokenize_corpus(
         with (
             (folder / "tokens.bin").open("wb") as stream,
             bar("tokenizing", total=text_bytes, unit="B") as progress,
-            undisturbed(backend),
+            undisturbed(tokenizer.backend_tokenizer) as backend,
             closing(one_ahead(_encoded(backend, documents, first, last))) as batches,
         ):
             for encodings, num_bytes in batches:
