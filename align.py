@@ -4,7 +4,7 @@ python align.py                                       the embedded default
 python align.py alignment=procrustes threshold=t040
 """
 
-from revocab import cli, pipeline
+from revocab import cli
 
 if __name__ == "__main__":
-    cli.run(pipeline.align)
+    cli.run(cli.task("align"))

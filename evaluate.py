@@ -4,7 +4,7 @@ python evaluate.py                                    the embedded source model
 python evaluate.py models.source_model=FOLDER evaluation.models=[FOLDER,FOLDER] evaluation.datasets=[FILE]
 """
 
-from revocab import cli, pipeline
+from revocab import cli
 
 if __name__ == "__main__":
-    cli.run(pipeline.evaluate)
+    cli.run(cli.task("evaluate"))

@@ -63,8 +63,20 @@ def test_who_does_not_train_does_not_wait_for_what_training_needs():
         "datasets",
         "torch._dynamo",
         "scipy.stats",
-        "transformers.models",
+        "transformers",
     }
     code = f"import sys; from revocab import cli, pipeline; print(*(set({sorted(late)}) & sys.modules.keys()))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == []
+
+
+def test_a_task_is_read_beside_transformers_which_is_whole_then():
+    code = """import sys
+from revocab import cli
+task = cli.task("align")
+from revocab import pipeline
+assert task is pipeline.align
+print(type(sys.modules["transformers"]).__name__)
+from transformers import PreTrainedTokenizerFast"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["_LazyModule"]

@@ -3,6 +3,7 @@
 import copy
 import functools
 import hashlib
+import importlib
 import importlib.util
 import logging
 import math
@@ -10,6 +11,7 @@ import os
 import shlex
 import shutil
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +46,20 @@ class State:
     failed = False
     command = ""
     jobs: tuple[str, ...] = ()  # run ids of the sweep that this command makes
+
+
+def task(name: str) -> Task:
+    """The function of `pipeline` of that name, read with torch behind it while a thread reads transformers.
+
+    Both wait for the disk. Nothing that `pipeline` imports may import transformers: before it is read to its end it is
+    another module than the lazy one that it then puts in its place.
+    """
+    reading = threading.Thread(target=importlib.import_module, args=("transformers",), name="reading transformers")
+    reading.start()
+    try:
+        return getattr(importlib.import_module("revocab.pipeline"), name)
+    finally:
+        reading.join()
 
 
 def run(task: Task) -> None:
