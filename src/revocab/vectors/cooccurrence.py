@@ -49,11 +49,11 @@ def cooccurrence_vectors(
         DataError: no token occurs `min_count` times.
     """
     kept = frequent_tokens(counts.occurrences, counts.special_ids, min_count)
-    started = perf_counter()
     neighbours_KK, totals_K = frequent_pairs(counts, kept, max_pairs)
     information_KK = ppmi(neighbours_KK, context_exponent, totals_K)
     del neighbours_KK
     with whole_machine():
+        started = perf_counter()
         left_KR, values_R = leading_singular_vectors(information_KK, dim, seed=seed, device=device)
     log.info(
         "%d tokens have vectors: %.1f s factorising %d numbers from %d pairs",
