@@ -5,7 +5,7 @@
 #   SOURCE=SMOLLM2_FOLDER TARGET=MISTRAL_V3_FOLDER DATA=FOLDER_OF_BIO_AND_GENERAL scripts/evidence.sh [item ...]
 #
 # Items, in the order of their worth: changes rates recovery more_recovery presets stage2 alignments questions research
-# long_rates fp8 llama3.
+# long_rates fp8 llama3 llama3_recovery.
 # GGUF names a file in SOURCE to read weights from, LLAMA3 a second target tokenizer, GPUS the GPUs ("0 1"), JOBS how many
 # commands share each. A command waits until a place is free; each trains its jobs one after another. LOGS: a folder for
 # what they print. EXTRA goes to every command, such as EXTRA='vocab.max_seq_length=64'.
@@ -42,11 +42,13 @@ rates() {
 }
 recovered="experiment=recovery $of32 evaluation.every_steps=50"
 recovery() { sweep "$recovered" vocab.lr_stage2=5e-4; } # its seconds are shown: with JOBS=1, and nothing else on the GPU
+short_stage1="vocab.stage1_steps=1250 vocab.stage2_steps=11250" # 100 + 900 steps
 more_recovery() { # a shorter stage 1, with tables that keep their high rate in stage 2, and a higher rate
-  local short_stage1="vocab.stage1_steps=1250 vocab.stage2_steps=11250" tables=vocab.lr_tables=2e-3
+  local tables=vocab.lr_tables=2e-3
   sweep "$recovered" vocab.lr_stage2=5e-4 $short_stage1
   sweep "$recovered" vocab.lr_stage2=5e-4 $short_stage1 $tables
   sweep "$recovered" vocab.lr_stage2=1e-3
+  sweep "$recovered" vocab.lr_stage2=1e-3 $short_stage1
   sweep "$recovered" vocab.lr_stage2=5e-4 vocab.stage1_steps=313 vocab.stage2_steps=12187 $tables
 }
 presets() {
@@ -85,15 +87,17 @@ long_rates() {
   done
 }
 llama3() {
-  : "${LLAMA3:?a folder with the second target tokenizer}"
-  local TARGET=$LLAMA3
+  local TARGET=${LLAMA3:?a folder with the second target tokenizer}
   sweep experiment=comparison_table sweep_name=llama3_presets $short "$of32" preset=best,optimal
   sweep experiment=comparison_table sweep_name=llama3_presets $short "$of16" preset=paper
-  sweep "$recovered" sweep_name=llama3_recovery vocab.lr_stage2=5e-4
+}
+llama3_recovery() {
+  local TARGET=${LLAMA3:?a folder with the second target tokenizer}
+  sweep "$recovered" sweep_name=llama3_recovery vocab.lr_stage2=1e-3 $short_stage1
 }
 
 items=("$@")
-[ ${#items[@]} -gt 0 ] || items=(changes rates recovery more_recovery presets stage2 alignments questions research long_rates fp8 ${LLAMA3:+llama3})
+[ ${#items[@]} -gt 0 ] || items=(changes rates recovery more_recovery presets stage2 alignments questions research long_rates fp8 ${LLAMA3:+llama3 llama3_recovery})
 for item in "${items[@]}"; do "$item"; done
 
 # Every GPU has a token for each command it takes at a time; a command takes one, and gives it back when it has ended.

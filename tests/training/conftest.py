@@ -60,7 +60,7 @@ LORA = LoraSettings(r=2, alpha=4, dropout=0.2, target_modules=("all-linear",))
 
 
 def model_of(
-    family: str = "Llama", *, tied: bool = False, rows: int = VOCABULARY, layers: int = 2, **sizes: int
+    family: str = "Llama", *, tied: bool = False, rows: int = VOCABULARY, layers: int = 2, **sizes: float
 ) -> Any:
     suffix = "TextConfig" if family == "Gemma3" else "Config"
     config = getattr(transformers, family + suffix)(

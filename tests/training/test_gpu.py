@@ -13,7 +13,8 @@ from revocab.training.module import StageModule
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 GPU = Hardware(accelerator="gpu", devices=1, strategy="auto", num_workers=0)
 TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA devices")
-SIZES = {"hidden_size": 64, "intermediate_size": 128}
+# Without dropout of attention: a GPU draws other masks than a CPU, and a recorded graph others than plain code.
+SIZES = {"hidden_size": 64, "intermediate_size": 128, "attention_dropout": 0.0}
 RECORDED = "liger, CUDA graph"
 
 
@@ -117,11 +118,13 @@ def test_a_recorded_step_that_is_not_finite_is_left_out(accumulation, train, set
 
     monkeypatch.setattr(StageModule, "training_step", step)
     chosen = settings(kind="full", name="stage2", bf16=True, skip_nonfinite=True, gradient_accumulation=accumulation)
-    record, lines, model = train(chosen)
+    record, lines, model = train(chosen, name="skipped")
     assert (record.kernels, record.skipped_steps) == (RECORDED, 1)
-    assert [line["step"] for line in lines if line.get("skipped")] == [2 // accumulation + 1]
+    skipped = [line["step"] for line in lines if line.get("skipped")]
+    assert skipped == [2 // accumulation + 1]
     assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())
-    assert lines[-1]["loss"] < lines[0]["loss"]
+    _, expected, _ = train(chosen, replace(GPU, kernels="plain"), name="plain")
+    assert_same_curve(*([line for line in each if line["step"] not in skipped] for each in (lines, expected)), rel=0.05)
 
 
 @pytest.mark.parametrize("kind", ["tables", "lora"])

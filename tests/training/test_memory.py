@@ -190,13 +190,17 @@ def test_only_what_cannot_fit_is_refused(settings, caplog):
     chosen = settings_of(settings, "full")
     found = estimate_memory(model, chosen, vocabulary_size=VOCABULARY, ways=Ways())
     assert found.least < found.total
-    check_memory(model, chosen, GPU, vocabulary_size=VOCABULARY, free=found.total * 2)
+
+    def check(free):
+        check_memory(model, chosen, GPU, vocabulary_size=VOCABULARY, free=free, ways=Ways())
+
+    check(found.total * 2)
     assert not caplog.records
-    check_memory(model, chosen, GPU, vocabulary_size=VOCABULARY, free=found.least)
+    check(found.least)
     (warning,) = caplog.records
     assert warning.levelno == logging.WARNING
     with pytest.raises(ResourceError):
-        check_memory(model, chosen, GPU, vocabulary_size=VOCABULARY, free=found.least - 1)
+        check(found.least - 1)
 
 
 def test_on_a_cpu_the_models_own_bytes_count_as_free(settings, cpu, monkeypatch):

@@ -117,8 +117,8 @@ def _with_adapters(model: PreTrainedModel, lora: LoraSettings, seed: int, tables
         bias="none",
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)  # adapters start from the same values in a run that resumes
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)  # of all devices; adapters start from the same values in a run that resumes
         adapted = get_peft_model(model, config)
     for name in tables:
         model.get_parameter(name).requires_grad_(True)
