@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import threading
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
 BATCH_BYTES = 2 << 20
 COPIED_AT_ONCE = 4 << 20
 LARGEST_16_BIT_VOCABULARY = 1 << 16
-
-# Of this process: the library uses every core for one corpus, and ids are written by Python, which one thread runs at
-# a time. Two corpora at once took longer than one after the other.
-_one_corpus = threading.Lock()
 
 
 def document_marks(tokenizer: "PreTrainedTokenizerBase") -> tuple[list[int], list[int]]:
@@ -69,7 +64,7 @@ def tokenize_corpus(
     Each document becomes `[bos] ids [eos]`, with the ids that the tokenizer itself gives without special tokens;
     truncation and padding that it was saved with do not apply. Memory is that of two batches of a few megabytes, or of
     the two longest documents, and the text of these documents, which is read through its memory map. While ids are
-    written, the library's threads are at the next batch. Another thread that tokenizes a corpus waits for its turn.
+    written, the library's threads are at the next batch.
 
     Returns:
         documents, tokens (marks included) and text_bytes.
@@ -87,7 +82,6 @@ def tokenize_corpus(
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with (
-            _one_corpus,
             (folder / "tokens.bin").open("wb") as stream,
             bar("tokenizing", total=text_bytes, unit="B") as progress,
             undisturbed(tokenizer.backend_tokenizer) as backend,
