@@ -277,15 +277,19 @@ def batch_of(row: dict) -> str:
     return f"{row['accumulation']} x {row['batch']} x {row['length']}"
 
 
+def times(row: dict) -> str:
+    return "–" if row["times_recipe"] is None else f"{row['times_recipe']:.2f}"
+
+
 def table(rows: list[dict]) -> str:
     """Markdown of measured rows."""
     lines = [
-        "| shape | trained | way | micro-batches per step | tokens/s | x recipe | TFLOP/s | peak GiB | commit |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| shape | trained | way | micro-batches per step | tokens/s | x recipe | TFLOP/s | peak GiB | GPU | commit |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        cells = [row["shape"], row["kind"], way_of(row), batch_of(row), f"{row['tokens_per_second']:,.0f}"]
-        cells += [f"{row['times_recipe']:.2f}", f"{row['tflops']:.0f}", f"{row['peak_gib']:.1f}", row.get("commit", "")]
+        cells = [row["shape"], row["kind"], way_of(row), batch_of(row), f"{row['tokens_per_second']:,.0f}", times(row)]
+        cells += [f"{row['tflops']:.0f}", f"{row['peak_gib']:.1f}", row["device"], row.get("commit", "")]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -304,14 +308,13 @@ def main() -> None:
         print(table(json.loads(arguments.table.read_text())["rows"]))
         return
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
     rows: list[dict] = []
-    print(f"{name}, torch {torch.__version__}")
+    print(f"torch {torch.__version__}")
     print(f"{'shape':14}{'stage':8}{'way':26}{'batch':>12}{'tokens/s':>11}{'x recipe':>10}{'TFLOP/s':>9}{'GiB':>7}")
     for shape, arm in chosen(arguments):
         rows.append(tried(shape, arm, arguments, device, rows))
         if arguments.json:
-            arguments.json.write_text(json.dumps({"device": name, "torch": torch.__version__, "rows": rows}, indent=1))
+            arguments.json.write_text(json.dumps({"torch": torch.__version__, "rows": rows}, indent=1))
 
 
 def chosen(arguments: argparse.Namespace) -> list[tuple[str, Arm]]:
@@ -342,12 +345,14 @@ def tried(shape: str, arm: Arm, arguments: argparse.Namespace, device: str, befo
     speed = row["tokens_per_second"]
     base = [
         each["tokens_per_second"]
-        for each in before
-        if "error" not in each and each["shape"] == shape and each["kind"] == arm.kind
+        for each in [*before, row]
+        if "error" not in each and (each["shape"], each["kind"], each["way"]) == (shape, arm.kind, "recipe")
     ]
-    row["times_recipe"], row["tflops"] = speed / (base or [speed])[0], speed * needed_flops(shape, arm) / 1e12
+    row["times_recipe"] = speed / base[0] if base else None
+    row["tflops"] = speed * needed_flops(shape, arm) / 1e12
+    row["device"] = torch.cuda.get_device_name() if device == "cuda" else "CPU"
     print(
-        f"{shape:14}{arm.kind:8}{way_of(row):26}{batch_of(row):>12}{speed:11,.0f}{row['times_recipe']:10.2f}"
+        f"{shape:14}{arm.kind:8}{way_of(row):26}{batch_of(row):>12}{speed:11,.0f}{times(row):>10}"
         f"{row['tflops']:9.0f}{row['peak_gib']:7.1f}  {row['kernels']}, losses "
         + " ".join(f"{loss:.3f}" for loss in row["losses"]),
         flush=True,

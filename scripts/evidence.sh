@@ -40,15 +40,15 @@ rates() {
     sweep experiment=learning_rates $short "$of8" $rates precision=$precision
   done
 }
-recovered="experiment=recovery $of32 evaluation.every_steps=50"
-recovery() { sweep "$recovered" vocab.lr_stage2=5e-4; } # its seconds are shown: with JOBS=1, and nothing else on the GPU
-short_stage1="vocab.stage1_steps=1250 vocab.stage2_steps=11250" # 100 + 900 steps
+recovered="experiment=recovery $of32 evaluation.every_steps=50" # 100 + 900 steps
+long_stage1="vocab.stage1_steps=2500 vocab.stage2_steps=10000" # 200 + 800
+recovery() { sweep "$recovered" vocab.lr_stage2=5e-4 $long_stage1; } # its seconds are shown: with JOBS=1, and nothing else on the GPU
 more_recovery() { # a shorter stage 1, with tables that keep their high rate in stage 2, and a higher rate
   local tables=vocab.lr_tables=2e-3
-  sweep "$recovered" vocab.lr_stage2=5e-4 $short_stage1
-  sweep "$recovered" vocab.lr_stage2=5e-4 $short_stage1 $tables
+  sweep "$recovered" vocab.lr_stage2=5e-4
+  sweep "$recovered" vocab.lr_stage2=5e-4 $tables
+  sweep "$recovered" vocab.lr_stage2=1e-3 $long_stage1
   sweep "$recovered" vocab.lr_stage2=1e-3
-  sweep "$recovered" vocab.lr_stage2=1e-3 $short_stage1
   sweep "$recovered" vocab.lr_stage2=5e-4 vocab.stage1_steps=313 vocab.stage2_steps=12187 $tables
 }
 presets() {
@@ -68,7 +68,7 @@ fp8() { # beside bfloat16, with curves of the score
   sweep sweep_name=fp8 $short "$of32" lora=r64 vocab.lr_stage2=5e-4 evaluation.every_steps=10 precision=bf16,fp8
 }
 alignments() {
-  local of="experiment=alignments $half $of32 vocab.stage2_steps=1250"
+  local of="experiment=alignments $half $of32 vocab.stage2_steps=1250 vocab.lr_stage2=2e-4"
   sweep "$of" alignment=contextual,mixed,mixed_t020,mixed_t040,mixed_t060
   sweep "$of" alignment=mean,tokalign_code,focus,procrustes,procrustes_one
   sweep "$of" alignment=omp,subtoken,subtoken_length,subtoken_ends
@@ -93,7 +93,7 @@ llama3() {
 }
 llama3_recovery() {
   local TARGET=${LLAMA3:?a folder with the second target tokenizer}
-  sweep "$recovered" sweep_name=llama3_recovery vocab.lr_stage2=1e-3 $short_stage1
+  sweep "$recovered" sweep_name=llama3_recovery vocab.lr_stage2=5e-4
 }
 
 items=("$@")

@@ -22,7 +22,8 @@ from revocab.runtime.files import write_text
 
 COLOURS = ("#12365f", "#b3541e", "#2f8f5b", "#7d4fa3")
 AXES = {"bytes": ("MB of text", 1e6), "seconds": ("seconds of training on one GPU", 1.0)}
-WIDTH, HEIGHT, LEFT, GAP, TOP, BOTTOM = 920, 380, 50, 40, 60, 44  # pixels
+WIDTH, HEIGHT, LEFT, GAP, TOP, BOTTOM = 920, 400, 50, 40, 80, 44  # pixels
+LEGEND = (290, 20, 3)  # width and height of a name, and how many stand side by side
 TICKS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 1, 1.2, 1.4, 1.6, 2, 2.5, 3, 4)  # bits per byte
 DECADES = tuple(factor * 10**power for power in range(5) for factor in (1, 2, 5))
 Place = Callable[[float], float]
@@ -34,9 +35,10 @@ def draw(records: list[Record]) -> str:
     values = [point["bpb"] for each in curves for points in lines_of(each).values() for point in points]
     high = placing([*values, curves[0]["source"]], HEIGHT - BOTTOM, TOP)
     parts = [*legend(records, curves), text(LEFT, HEIGHT - 8, "bits per byte, lower is better", colour="#5a6472")]
-    width = (WIDTH - LEFT - GAP - 20) / 2
-    for number, axis in enumerate(AXES):
-        shown = [index for index, record in enumerate(records) if axis == "bytes" or record.get("alone")]
+    alone = [index for index, record in enumerate(records) if record.get("alone")]
+    panels = {"bytes": range(len(records)), **({"seconds": alone} if alone else {})}
+    width = (WIDTH - LEFT - GAP * (len(panels) - 1) - 20) / len(panels)
+    for number, (axis, shown) in enumerate(panels.items()):
         left = LEFT + number * (width + GAP)
         parts += panel(axis, [(COLOURS[index], curves[index]) for index in shown], left, width, high)
     style = 'font-family="system-ui, sans-serif" font-size="13" fill="#1d2530"'
@@ -57,18 +59,23 @@ def placing(values: list[float], low: float, high: float) -> Place:
 
 
 def name_of(record: Record) -> str:
-    steps = " + ".join(str(record[stage]["steps"]) for stage in ("stage1", "stage2") if stage in record)
-    return f"{steps} steps, stage 2 at {record['labels']['vocab.lr_stage2']:g}"
+    """Steps of the stages and the rates that differ between recoveries; of stage 1 where it is the only one."""
+    labels, stages = record["labels"], [stage for stage in ("stage1", "stage2") if stage in record]
+    steps = " + ".join(str(record[stage]["steps"]) for stage in stages)
+    tables = f", tables {labels['vocab.lr_tables']:g}" if labels.get("vocab.lr_tables") else ""
+    return f"{steps} steps at {labels[f'vocab.lr_{stages[-1]}']:g}{tables}"
 
 
 def legend(records: list[Record], curves: list[Record]) -> Iterator[str]:
-    names = [name_of(record) for record in records]
-    for number, (name, colour) in enumerate(zip(names, COLOURS, strict=False)):
-        x = LEFT + number * 240
-        yield f'<path d="M{x} 18h18" stroke="{colour}" stroke-width="2.5"/>{text(x + 24, 22.5, name)}'
+    width, height, columns = LEGEND
+    for number, (record, colour) in enumerate(zip(records, COLOURS, strict=False)):
+        row, column = divmod(number, columns)
+        x, y = LEFT + column * width, 18 + row * height
+        yield f'<path d="M{x} {y}h18" stroke="{colour}" stroke-width="2.5"/>{text(x + 24, y + 4.5, name_of(record))}'
     if any(each["source_cpt"] for each in curves):
-        yield f'<path d="M{LEFT} 38h18" stroke="#1d2530" stroke-width="2" stroke-dasharray="5 4"/>'
-        yield text(LEFT + 24, 42.5, "dashed: the source model, trained as long with its own tokenizer")
+        y = 18 + (len(records) + columns - 1) // columns * height
+        yield f'<path d="M{LEFT} {y}h18" stroke="#1d2530" stroke-width="2" stroke-dasharray="5 4"/>'
+        yield text(LEFT + 24, y + 4.5, "dashed: the source model, trained as long with its own tokenizer")
 
 
 def panel(axis: str, drawn: list[tuple[str, Record]], left: float, width: float, high: Place) -> Iterator[str]:

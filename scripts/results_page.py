@@ -12,7 +12,7 @@ stands between two markers of the page:
 first the file, then the settings that name a row, the columns (COLUMNS below), and which jobs (all where nothing
 stands there): fields that must have these values. A setting with a value behind it, such as `alignment.top_k=10`, is a
 part of a row's name only where the job has another one. `order=final` ranks the jobs by this score, the best first;
-`by=vocab.lr_stage1` sorts them by a setting.
+`by=vocab.lr_stage1` sorts them by a setting. A column `stage1@500` is the score on the way, at this step of the stage.
 Jobs that differ in their seed alone share a row: the mean, and behind ± the standard deviation of the sample.
 
     <!-- questions docs/results/questions.json | sweep=questions -->
@@ -130,6 +130,26 @@ def met(key: str, form: str, unit: float = 1) -> Callable[[Row], str]:
     return cell
 
 
+def on_the_way(stage: str, step: int) -> Callable[[Row], str]:
+    """BPB at one step of a stage, on the few documents that are scored on the way, of every data set."""
+
+    def cell(row: Row) -> str:
+        shown = []
+        for name in row[0]["learning_curves"]:
+            points = [job["learning_curves"][name]["adapted"] for job in row]
+            found = [[p["bpb"] for p in each if (p["stage"], p["step"]) == (stage, step)] for each in points]
+            shown.append(number((values[0] if values else None for values in found), "{:.4f}"))
+        return " / ".join(shown)
+
+    return cell
+
+
+def column(name: str) -> tuple[str, Callable[[Row], str]]:
+    """Title and cell of a column by its name."""
+    stage, _, step = name.partition("@")
+    return (f"{stage.replace('stage', 'stage ')}, step {step}", on_the_way(stage, int(step))) if step else COLUMNS[name]
+
+
 COLUMNS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "source": ("source model", bpb("source")),
     "source_cpt": ("source model, trained as long", bpb("source_cpt")),
@@ -186,17 +206,17 @@ def choose(records: list[Record], conditions: str) -> list[Record]:
 def table(records: list[Record], keys: list[str], columns: list[str]) -> str:
     """A table in Markdown: one row per name, of jobs that differ in their seed."""
     named = " ".join(key.split(".")[-1] for key in keys if "=" not in key)
-    lines = [[named, *(COLUMNS[column][0] for column in columns)]]
+    lines = [[named, *(column(each)[0] for each in columns)]]
     lines.append(["---"] * len(lines[0]))
     rows: dict[str, Row] = {}
     for record in records:
         rows.setdefault(row_name(record, keys), []).append(record)
-    best = {column: min(rows.values(), key=lambda row: score(row, column)) for column in columns if column in RANKED}
+    best = {each: min(rows.values(), key=lambda row: score(row, each)) for each in columns if each in RANKED}
     for name, row in rows.items():
         if len({job["labels"].get("seed") for job in row}) < len(row):
             sys.exit(f"{name}: the jobs {', '.join(job['run_id'] for job in row)} differ in more than their seed")
-        cells = [COLUMNS[column][1](row) for column in columns]
-        bold = [best.get(column) is row and len(rows) > 1 for column in columns]
+        cells = [column(each)[1](row) for each in columns]
+        bold = [best.get(each) is row and len(rows) > 1 for each in columns]
         cells = [f"**{cell}**" if strong else cell for cell, strong in zip(cells, bold, strict=True)]
         lines.append([name, *cells])
     return as_markdown(lines)

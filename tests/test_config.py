@@ -67,7 +67,7 @@ TABLE = {
         "train_start_idx_stage2": 2560000, "stage2_use_lora": True, "shuffle": False, "bf16": False,
         "similarity_threshold": 0.3, "pivot_count": 2000, "lora_r": 64,
     },
-    "best": {"lr_stage1": 2e-3, "lr_stage2": 2e-4, "stage2_use_lora": False, "similarity_threshold": None},
+    "best": {"lr_stage1": 2e-3, "lr_stage2": 5e-4, "stage2_use_lora": False, "similarity_threshold": None},
 }  # fmt: skip
 
 

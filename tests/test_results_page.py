@@ -74,6 +74,14 @@ def test_what_it_took_to_meet_the_source_model_and_how_far_the_baseline_is(resul
     assert rendered(results_page, tmp_path, marker, [row])[2] == "| paper | +20.0% | 250 | 12.3 | – |"
 
 
+def test_scores_on_the_way(results_page, tmp_path):
+    points = [{"stage": "stage1", "step": 10, "bpb": 1.25}, {"stage": "stage2", "step": 10, "bpb": 0.5}]
+    row = scored(0, 0.9, learning_curves={"bio": {"adapted": points}})
+    lines = rendered(results_page, tmp_path, "table file.json: change | stage1@10 stage2@10 stage2@20 |", [row])
+    assert lines[0] == "| change | stage 1, step 10 | stage 2, step 10 | stage 2, step 20 |"
+    assert lines[2] == "| paper | 1.2500 | 0.5000 | – |"
+
+
 def test_questions_have_a_row_each(results_page, tmp_path):
     def answers(right, change):
         facts = {"n": 200, "chance": 0.25, "source_accuracy": 0.5, "source_low": 0.43, "source_high": 0.57}
@@ -111,9 +119,14 @@ def test_curves_of_text_and_seconds(results_page, monkeypatch):
     adapted = [point(0, 0, 1.4), point(10**6, 1, 1.2), point(10**7, 10, 0.9)]
     baseline = [point(0, 0, 1.0), point(10**6, 2, 0.9), point(10**7, 20, 0.8)]
     curves = {"bio": {"source": 1.0, "adapted": adapted, "source_cpt": baseline}}
-    row = {"labels": {"vocab.lr_stage2": 2e-4}, "stage1": {"steps": 200}, "learning_curves": curves}
+    labels = {"vocab.lr_stage1": 2e-3, "vocab.lr_stage2": 2e-4, "vocab.lr_tables": 1e-3}
+    row = {"labels": labels, "stage1": {"steps": 200}, "stage2": {"steps": 800}, "learning_curves": curves}
+    assert (
+        results_curves.name_of({"labels": labels | {"vocab.lr_tables": None}, "stage1": {"steps": 9}})
+        == "9 steps at 0.002"
+    )
     drawn = results_curves.draw([row])
-    assert "200 steps, stage 2 at 0.0002" in drawn
+    assert "200 + 800 steps at 0.0002, tables 0.001" in drawn
     assert drawn.count("<polyline") == 2, "seconds of a job that shared its GPU are not shown"
     drawn = results_curves.draw([row | {"alone": True}])
     points = [line.split('points="')[1].split('"')[0].split() for line in drawn.splitlines() if "<polyline" in line]

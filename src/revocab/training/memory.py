@@ -5,7 +5,9 @@ the feed-forward layer, V tokens of the tokenizer, R rows of a table; s bytes of
 
     weights       trained ones in float32 (the master copy), frozen ones in bf16 with bf16; without
                   vocab.master_weights the trained ones too
-    casts         bf16 copies that autocast makes of float32 matrices and autograd keeps; copies in 8 bits with fp8
+    casts         bf16 copies that autocast makes of float32 matrices and autograd keeps; copies in 8 bits with fp8.
+                  With gradient checkpointing autocast's own copies go with the end of the forward pass: none are left
+                  where gradients, which are larger, come only then, in steps of one micro-batch
     gradients     as large as the trained weights
     optimiser     twice the trained weights (AdamW's two moments), 2 bytes a number with adamw_8bit
     activations   a layer, a token:  attention q, k, v, output        s (2 A + 2 K)
@@ -201,8 +203,11 @@ class _States:
         self.looked_up = size * sum(p.numel() for p in ours if p is shape.input_table)
         many = ways.device == "cuda" and settings.optimizer == "adamw_torch"  # all matrices at once
         self.step = size * (numbers // ways.shards if many else largest)
-        kept = [] if low or settings.gradient_checkpointing else frozen  # recomputed layer by layer
-        cast = [p for p in [*([] if low_trained else ours), *kept] if p.ndim == 2 and p.element_size() == 4]
+        checkpointed = settings.gradient_checkpointing  # recomputed layer by layer
+        ours_kept = [] if low_trained or (checkpointed and settings.gradient_accumulation == 1) else ours
+        cast = [
+            p for p in [*ours_kept, *([] if low or checkpointed else frozen)] if p.ndim == 2 and p.element_size() == 4
+        ]
         casts = 2 * sum(p.numel() for p in cast if not shape.is_never_cast(p))
         self.casts = (casts if settings.bf16 else 0) + (2 * sum(p.numel() for p in frozen) if settings.fp8 else 0)
 
