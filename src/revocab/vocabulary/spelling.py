@@ -35,7 +35,11 @@ def _byte_alphabet() -> dict[int, str]:
 
 
 BYTE_TO_CHARACTER = _byte_alphabet()
-CHARACTER_TO_BYTE = {character: byte for byte, character in BYTE_TO_CHARACTER.items()}
+
+# For str.translate: to the bytes, as Latin-1; what of Latin-1 is not in the alphabet to a character that Latin-1 has not.
+_ALPHABET_TO_LATIN = {code: "\uffff" for code in range(256)} | {
+    ord(each): chr(byte) for byte, each in BYTE_TO_CHARACTER.items()
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +93,8 @@ class Spelling:
         """The bytes that a token of the tokenizer's model stands for, a word-start mark as a space."""
         if self.kind is Kind.BYTE_LEVEL:
             try:
-                return bytes(CHARACTER_TO_BYTE[character] for character in token)
-            except KeyError:  # added as plain text, such as the runs of spaces of GPT-NeoX
+                return token.translate(_ALPHABET_TO_LATIN).encode("latin-1")
+            except UnicodeEncodeError:  # added as plain text, such as the runs of spaces of GPT-NeoX
                 return token.encode()
         if self.kind is Kind.SENTENCEPIECE:
             if self.byte_pieces and (match := BYTE_PIECE.fullmatch(token)):

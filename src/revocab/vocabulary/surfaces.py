@@ -25,7 +25,7 @@ def read_vocabulary(tokenizer: "PreTrainedTokenizerBase") -> Vocabulary:
     """
     spelling = Spelling.of(tokenizer.backend_tokenizer)
     vocabulary = tokenizer.get_vocab()
-    size = vocabulary_size(tokenizer)
+    size = _rows(tokenizer, vocabulary)
     tokens, surfaces = [""] * size, [b""] * size
     special, single_byte = np.ones(size, dtype=bool), np.zeros(size, dtype=bool)
     special_ids, added_ids = _added_ids(tokenizer)
@@ -49,7 +49,11 @@ def read_vocabulary(tokenizer: "PreTrainedTokenizerBase") -> Vocabulary:
 
 def vocabulary_size(tokenizer: "PreTrainedTokenizerBase") -> int:
     """Rows that an embedding table for this tokenizer needs."""
-    return max(len(tokenizer), max(tokenizer.get_vocab().values()) + 1)
+    return _rows(tokenizer, tokenizer.get_vocab())
+
+
+def _rows(tokenizer: "PreTrainedTokenizerBase", vocabulary: dict[str, int]) -> int:
+    return max(len(tokenizer), max(vocabulary.values()) + 1)
 
 
 def role_ids(tokenizer: "PreTrainedTokenizerBase") -> dict[str, int]:
@@ -61,10 +65,10 @@ def role_ids(tokenizer: "PreTrainedTokenizerBase") -> dict[str, int]:
 def _added_ids(tokenizer: "PreTrainedTokenizerBase") -> tuple[set[int], set[int]]:
     """Ids of special tokens, and of added tokens that are plain text unknown to the tokenizer's model."""
     backend = tokenizer.backend_tokenizer
-    in_model = backend.get_vocab(with_added_tokens=False)
+    in_model = backend.model.token_to_id
     added = tokenizer.added_tokens_decoder
     special = {token_id for token_id, token in added.items() if token.special} | set(role_ids(tokenizer).values())
     unknown = backend.token_to_id(getattr(backend.model, "unk_token", None) or "")
     if unknown is not None:
         special.add(unknown)
-    return special, {token_id for token_id, token in added.items() if token.content not in in_model}
+    return special, {token_id for token_id, token in added.items() if in_model(token.content) is None}
