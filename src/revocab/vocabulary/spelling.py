@@ -36,7 +36,7 @@ def _byte_alphabet() -> dict[int, str]:
 
 BYTE_TO_CHARACTER = _byte_alphabet()
 
-# For str.translate: to the bytes, as Latin-1; what of Latin-1 is not in the alphabet to a character that is not in Latin-1.
+# For str.translate: to the bytes, as Latin-1; what of Latin-1 is not in the alphabet to a character outside Latin-1.
 _ALPHABET_TO_LATIN: dict[int, str] = dict.fromkeys(range(256), "\uffff")
 _ALPHABET_TO_LATIN |= {ord(character): chr(byte) for byte, character in BYTE_TO_CHARACTER.items()}
 
