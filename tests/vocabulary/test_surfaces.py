@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -33,6 +35,17 @@ def test_the_byte_alphabet_is_the_librarys():
     for text in ("".join(map(chr, range(0x250))), "中文🧬\uffff"):
         spelled = "".join(BYTE_TO_CHARACTER[byte] for byte in text.encode())
         assert encoder.pre_tokenize_str(text)[0][0] == spelled
+
+
+BYTE_LEVEL = Spelling(kind=Kind.BYTE_LEVEL, mark="", byte_pieces=False, continuing="", backend=Tokenizer(models.BPE()))
+ALPHABET = {character: byte for byte, character in BYTE_TO_CHARACTER.items()}
+
+
+@given(st.text(st.characters(max_codepoint=0x180, exclude_categories=[])) | st.text(st.sampled_from(sorted(ALPHABET))))
+def test_a_byte_level_token_is_read_by_character_or_where_one_is_none_as_text(token):
+    spelled = all(character in ALPHABET for character in token)
+    expected = bytes(ALPHABET[character] for character in token) if spelled else token.encode()
+    assert BYTE_LEVEL.surface(token) == expected
 
 
 def test_surfaces_are_what_the_tokenizer_decodes(named):
