@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from revocab.runtime import progress, threads
 from revocab.runtime import side_by_side as module
+from revocab.runtime.cores import whole_machine
 from revocab.runtime.side_by_side import FEW_CORES, side_by_side
 
 WAY = pytest.mark.parametrize("at_once", [True, False])
@@ -80,6 +81,37 @@ def test_an_interrupt_ends_every_branch():
     with pytest.raises(KeyboardInterrupt):
         side_by_side({"endless": endless, "interrupts": interrupts}, at_once=True)
     assert ended == [True]
+
+
+def test_an_interrupt_leaves_the_whole_machine_to_whoever_comes_next():
+    held = threading.Event()
+
+    def holds():
+        with whole_machine():
+            held.set()
+            deadline = time.monotonic() + PATIENCE
+            while time.monotonic() < deadline:
+                time.sleep(0.01)
+
+    def waits():
+        assert held.wait(PATIENCE)
+        with whole_machine():
+            pytest.fail("began")
+
+    def interrupts():
+        assert held.wait(PATIENCE)
+        time.sleep(0.1)  # until `waits` does
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    def enter():
+        with whole_machine():
+            entered.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side({"holds": holds, "waits": waits, "interrupts": interrupts}, at_once=True)
+    entered = threading.Event()
+    threading.Thread(target=enter, daemon=True).start()
+    assert entered.wait(PATIENCE)
 
 
 def test_few_threads_of_one_branch_are_not_those_of_another_and_end_with_it():

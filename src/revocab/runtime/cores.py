@@ -2,8 +2,7 @@
 
 import os
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 _whole_machine = threading.RLock()
 
@@ -15,13 +14,11 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-@contextmanager
-def whole_machine() -> Generator[None]:
+def whole_machine() -> AbstractContextManager[bool]:
     """One thread of this process at a time inside: for work that takes every core, or the GPU, and much memory alone.
 
     It also keeps the first decomposition on a GPU to one thread: torch loads its library for that without a lock
     (https://github.com/pytorch/pytorch/issues/90613). Ask for nothing of the cache inside that another thread may be
     making.
     """
-    with _whole_machine:
-        yield
+    return _whole_machine  # as it is: a generator around it would keep it, interrupted between taking it and the body
