@@ -51,8 +51,14 @@ def record(job: Job, commit: str | None, *, alone: bool) -> Record:
     """What of one job goes into the repository."""
     status = json.loads((job.folder / "status.json").read_text())
     kept = {key: job.summary[key] for key in SUMMARY_KEYS if job.summary.get(key)}
+    kept["labels"] = {key: without_place(value) for key, value in kept.get("labels", {}).items()}
     facts = {"sweep": job.folder.parent.name, "commit": commit, "date": status["started"][:10], "chosen": chosen(job)}
     return facts | ({"alone": True} if alone else {}) | kept
+
+
+def without_place(value: Any) -> Any:
+    """A folder by its name: where it was on a machine tells nobody else anything."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def chosen(job: Job) -> dict[str, str]:

@@ -297,10 +297,10 @@ def short_of_memory(monkeypatch):
 
 def test_memory_that_cannot_suffice_is_found_before_the_first_step(train, cache, tmp_path, monkeypatch):
     """Stage 1 would fit, stage 2 in full would not."""
-    from revocab.training import memory
+    from revocab.training import memory_check
 
-    monkeypatch.setattr(memory, "_already_there", lambda model, device: 0)
-    monkeypatch.setattr(memory, "free_memory_bytes", lambda device: 30_000_000)
+    monkeypatch.setattr(memory_check, "_already_there", lambda model, device: 0)
+    monkeypatch.setattr(memory_check, "free_memory_bytes", lambda device: 30_000_000)
     code, _, err = train(f"paths.cache_dir={cache}")
     assert code == 1
     (line,) = [line for line in err.splitlines() if line.startswith("Error: ")]

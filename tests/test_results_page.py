@@ -161,10 +161,16 @@ def test_collect_adds_finished_jobs_and_replaces_those_of_the_same_run(results_p
     (job / "status.json").write_text(json.dumps({"state": "completed", "started": "2026-11-24T10:00:00+0000"}))
     into = tmp_path / "kept.json"
     for final in (0.9, 0.8):
-        summary = {"run_id": "a1", "labels": {"seed": 0}, "bpb": {"bio": {"final": final}}, "perplexity": {"bio": {}}}
+        labels = {
+            "seed": 0,
+            "models.target_tokenizer": str(tmp_path / "mistral_v3"),
+            "models.source_model": "owner/name",
+        }
+        summary = {"run_id": "a1", "labels": labels, "bpb": {"bio": {"final": final}}, "perplexity": {"bio": {}}}
         (job / "summary.json").write_text(json.dumps(summary))
         results_page.collect_sweep(tmp_path / "sweep", into, "abc")
     (row,) = json.loads(into.read_text())
     assert row["bpb"]["bio"]["final"] == 0.8
     assert (row["sweep"], row["commit"], row["date"]) == ("sweep", "abc", "2026-11-24")
+    assert row["labels"] == {"seed": 0, "models.target_tokenizer": "mistral_v3", "models.source_model": "owner/name"}
     assert "perplexity" not in row

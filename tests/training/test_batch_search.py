@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from revocab.errors import ResourceError
-from revocab.training import Hardware, batch_search, memory, train_stage, with_best_batch
+from revocab.training import Hardware, batch_search, memory, memory_check, train_stage, with_best_batch
 from revocab.training.module import StageModule
 
 TWO = Hardware(accelerator="cpu", devices=2, strategy="ddp", num_workers=0)
@@ -114,8 +114,8 @@ def test_a_trial_needs_memory_for_its_copy_of_the_model(make_model, corpus, sett
     arguments = {"vocabulary_size": 29, "ways": memory.ways_of(cpu, model)}
     total = memory.estimate_memory(model, chosen, **arguments).total
     for free, enough in ((total / 0.9 - 100, False), (total / 0.9 + 100, True)):
-        monkeypatch.setattr(memory, "free_memory_bytes", lambda device, free=free: free)
-        assert memory.copy_fits(model, chosen, cpu, vocabulary_size=29) is enough
+        monkeypatch.setattr(memory_check, "free_memory_bytes", lambda device, free=free: free)
+        assert memory_check.copy_fits(model, chosen, cpu, vocabulary_size=29) is enough
 
 
 def test_the_search_ends_where_larger_is_much_slower(make_model, corpus, settings, cpu, monkeypatch):

@@ -208,8 +208,8 @@ def test_on_a_cpu_the_models_own_bytes_count_as_free(settings, cpu, monkeypatch)
     chosen = settings_of(settings, "tables")
     own = sum(parameter.nbytes for parameter in model.parameters())
     least = estimate_memory(model, chosen, vocabulary_size=VOCABULARY, ways=Ways(device="cpu")).least
-    monkeypatch.setattr("revocab.training.memory.free_memory_bytes", lambda device: least - own)
+    monkeypatch.setattr("revocab.training.memory_check.free_memory_bytes", lambda device: least - own)
     check_memory(model, chosen, cpu, vocabulary_size=VOCABULARY)
-    monkeypatch.setattr("revocab.training.memory.free_memory_bytes", lambda device: least - own - 1)
+    monkeypatch.setattr("revocab.training.memory_check.free_memory_bytes", lambda device: least - own - 1)
     with pytest.raises(ResourceError, match="main memory"):
         check_memory(model, chosen, cpu, vocabulary_size=VOCABULARY)

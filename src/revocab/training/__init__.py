@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from revocab.training.batch_search import with_best_batch
     from revocab.training.checkpoints import is_done, resumed_from
     from revocab.training.heldout import HeldOut
-    from revocab.training.memory import check_memory
+    from revocab.training.memory_check import check_memory
     from revocab.training.optimisation import require_optimizer
     from revocab.training.settings import WITHOUT_CHECKPOINTS, Hardware, Kind, LoraSettings, StageSettings
     from revocab.training.stage import check_stage, train_stage
@@ -24,7 +24,7 @@ _MODULES = {
     "is_done": "checkpoints",
     "resumed_from": "checkpoints",
     "HeldOut": "heldout",
-    "check_memory": "memory",
+    "check_memory": "memory_check",
     "require_optimizer": "optimisation",
     "WITHOUT_CHECKPOINTS": "settings",
     "Hardware": "settings",

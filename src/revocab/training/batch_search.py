@@ -24,7 +24,7 @@ from revocab.artifacts import TokenizedCorpus
 from revocab.errors import ResourceError
 from revocab.runtime.files import write_json
 from revocab.runtime.retry import is_out_of_memory
-from revocab.training.memory import check_memory, copy_fits
+from revocab.training.memory_check import check_memory, copy_fits
 from revocab.training.settings import Hardware, StageSettings
 from revocab.training.stage import train_stage
 
