@@ -5,7 +5,7 @@
 #   SOURCE=SMOLLM2_FOLDER TARGET=MISTRAL_V3_FOLDER DATA=FOLDER_OF_BIO_AND_GENERAL scripts/evidence.sh [item ...]
 #
 # Items, in the order of their worth: changes rates recovery more_recovery presets stage2 alignments questions research
-# long_rates fp8 llama3 llama3_recovery.
+# long_rates fp8 llama3 llama3_recovery seeds.
 # GGUF names a file in SOURCE to read weights from, LLAMA3 a second target tokenizer, GPUS the GPUs ("0 1"), JOBS how many
 # commands share each. A command waits until a place is free; each trains its jobs one after another. LOGS: a folder for
 # what they print. EXTRA goes to every command, such as EXTRA='vocab.max_seq_length=64'.
@@ -64,6 +64,11 @@ stage2() {
   sweep experiment=stage2 $short "$of32" lora=r64,r64_tables vocab.lr_stage2=2e-3
   sweep experiment=stage2 $short "$of32" lora=full vocab.lr_stage2=5e-4 vocab.lr_tables=2e-3
 }
+seeds() { # of what ended within 2 % of one another
+  sweep experiment=stage2 $short "$of32" lora=full vocab.lr_stage2=5e-4,1e-3 seed=1,2
+  sweep experiment=stage2 $short "$of32" lora=r64,r64_tables vocab.lr_stage2=2e-3 seed=1,2
+  sweep experiment=alignments $half "$of32" vocab.stage2_steps=1250 vocab.lr_stage2=2e-4 alignment=contextual,mixed,subtoken seed=1,2
+}
 fp8() { # beside bfloat16, with curves of the score
   sweep sweep_name=fp8 $short "$of32" lora=r64 vocab.lr_stage2=5e-4 evaluation.every_steps=10 precision=bf16,fp8
 }
@@ -97,7 +102,7 @@ llama3_recovery() {
 }
 
 items=("$@")
-[ ${#items[@]} -gt 0 ] || items=(changes rates recovery more_recovery presets stage2 alignments questions research long_rates fp8 ${LLAMA3:+llama3 llama3_recovery})
+[ ${#items[@]} -gt 0 ] || items=(changes rates recovery more_recovery presets stage2 alignments questions research long_rates fp8 ${LLAMA3:+llama3 llama3_recovery} seeds)
 for item in "${items[@]}"; do "$item"; done
 
 # Every GPU has a token for each command it takes at a time; a command takes one, and gives it back when it has ended.
