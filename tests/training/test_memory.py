@@ -143,6 +143,17 @@ def test_7b_in_full_does_not_fit_80_gigabytes_and_lora_is_suggested(mistral_7b, 
     assert "\n" not in said
 
 
+def test_7b_in_full_fits_an_h200_with_another_adamw_and_checkpointed_gradients(mistral_7b, settings, caplog):
+    """As was measured: 111.5 GiB in micro-batches of 4 x 2048 (docs/performance.md)."""
+    chosen = settings_of(settings, "full", name="stage2", bf16=True, batch_size=4, max_seq_length=2048)
+    ways = Ways(fused=True, graph=True)
+    check_memory(mistral_7b, chosen, GPU, vocabulary_size=32768, free=141 * GIGABYTE, ways=ways)
+    (warning,) = caplog.messages
+    assert warning.endswith(": vocab.stage2_optimizer=adamw_torch_fused vocab.gradient_checkpointing=true")
+    changed = replace(chosen, optimizer="adamw_torch_fused", gradient_checkpointing=True)
+    assert estimate_memory(mistral_7b, changed, vocabulary_size=32768, ways=ways).total < 0.9 * 141 * GIGABYTE
+
+
 @pytest.mark.parametrize("kind", ["tables", "lora"])
 def test_7b_stage_1_and_adapters_fit_80_gigabytes(kind, mistral_7b, settings, caplog):
     chosen = settings_of(settings, kind, bf16=True, batch_size=2, gradient_accumulation=16, max_seq_length=2048)

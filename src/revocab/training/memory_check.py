@@ -81,10 +81,15 @@ def suggestion(settings: StageSettings, estimate: Callable[[StageSettings], Memo
 
 
 def _changes(settings: StageSettings) -> Iterator[tuple[StageSettings, str]]:
-    """Smaller micro-batches for the same steps; then these with checkpointed gradients; then these with adapters."""
+    """Another AdamW; smaller micro-batches for as large steps; these with checkpointed gradients; with adapters."""
     body: list[tuple[StageSettings, list[str]]] = [(settings, [])]
+    if settings.name == "stage2" and settings.optimizer == "adamw_torch":  # needs square roots of all moments at once
+        fused, key = replace(settings, optimizer="adamw_torch_fused"), "vocab.stage2_optimizer=adamw_torch_fused"
+        yield fused, key
+        body.append((fused, [key]))
     if not settings.gradient_checkpointing:
-        body.append((replace(settings, gradient_checkpointing=True), ["vocab.gradient_checkpointing=true"]))
+        key = "vocab.gradient_checkpointing=true"
+        body += [(replace(each, gradient_checkpointing=True), [*keys, key]) for each, keys in list(body)]
     if settings.kind in ("full", "first_last"):
         body += [(replace(each, kind="lora", lora=R64), [*keys, "lora=r64"]) for each, keys in list(body)]
     product = settings.sequences_per_step
