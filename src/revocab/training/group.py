@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from pytorch_lightning.loggers import Logger
+from torch.utils.serialization import config as serialization
 
 from revocab.artifacts import StageRecord, memory_map
 from revocab.runtime.files import disk_errors
@@ -52,7 +53,10 @@ def train_in_group(
         result = place if place.path else StageFolder(folder / "result", place.digest)
         result.open()
         with disk_errors(folder):
-            torch.save(model, folder / MODEL)
+            # The checksum would take more than half of the time, for a file that lives as long as the stage. The config
+            # modules of torch get their methods when they are read.
+            with serialization.patch("save.compute_crc32", False):  # ty: ignore[missing-attribute]
+                torch.save(model, folder / MODEL)
             with (folder / OTHERS).open("wb") as file:
                 _Pickler(file).dump(arguments | {"hardware": hardware, "place": result})
         backend = "nccl" if hardware.accelerator == "gpu" else "gloo"
