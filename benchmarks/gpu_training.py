@@ -24,6 +24,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from revocab.artifacts import TokenizedCorpus
+from revocab.runtime.files import write_json
 from revocab.training import Hardware, LoraSettings, StageSettings, train_stage
 
 VOCABULARY = 32_768
@@ -314,7 +315,7 @@ def main() -> None:
     for shape, arm in chosen(arguments):
         rows.append(tried(shape, arm, arguments, device, rows))
         if arguments.json:
-            arguments.json.write_text(json.dumps({"torch": torch.__version__, "rows": rows}, indent=1))
+            write_json(arguments.json, {"torch": torch.__version__, "rows": rows})
 
 
 def chosen(arguments: argparse.Namespace) -> list[tuple[str, Arm]]:

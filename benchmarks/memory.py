@@ -11,9 +11,7 @@ percent. What was there before training is not counted. A row that fails is said
 
 import argparse
 import gc
-import json
 import multiprocessing
-import tempfile
 from dataclasses import asdict
 from itertools import product
 from operator import itemgetter
@@ -25,6 +23,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from revocab.artifacts import TokenizedCorpus
 from revocab.errors import ResourceError
+from revocab.runtime.files import write_json
 from revocab.runtime.hardware import device_name, git_commit, peak_memory_bytes
 from revocab.training import Hardware, LoraSettings, StageSettings, train_stage
 from revocab.training.memory import estimate_memory, ways_of
@@ -146,13 +145,6 @@ def line_of(row: dict) -> str:
     )
 
 
-def write(path: Path, facts: dict, rows: list[dict]) -> None:
-    """All rows so far, in place of the file that is there."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        json.dump({**facts, "rows": rows}, file, indent=1)
-    Path(file.name).replace(path)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
@@ -176,7 +168,7 @@ def main() -> None:
         rows.append({"kind": kind, "batch_size": batch, "checkpointed": checkpointed, **found})
         print(line_of(rows[-1]), flush=True)
         if arguments.output:
-            write(arguments.output, facts, rows)
+            write_json(arguments.output, {**facts, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from results_plot import text
 
 from revocab.runtime.files import write_text
 
-COLOURS = ("#12365f", "#b3541e", "#2f8f5b", "#7d4fa3")
+COLOURS = ("#12365f", "#b3541e", "#2f8f5b", "#7d4fa3", "#b02a5b", "#6b7280")  # as many jobs as a picture may have
 AXES = {"bytes": ("MB of text", 1e6), "seconds": ("seconds of training on one GPU", 1.0)}
 WIDTH, HEIGHT, LEFT, GAP, TOP, BOTTOM = 920, 400, 50, 40, 80, 44  # pixels
 LEGEND = (290, 20, 3)  # width and height of a name, and how many stand side by side
@@ -31,6 +31,8 @@ Place = Callable[[float], float]
 
 def draw(records: list[Record]) -> str:
     """The picture as SVG."""
+    if len(records) > len(COLOURS):
+        sys.exit(f"{len(records)} jobs are too many for one picture: at most {len(COLOURS)}")
     curves = [next(iter(record["learning_curves"].values())) for record in records]
     values = [point["bpb"] for each in curves for points in lines_of(each).values() for point in points]
     high = placing([*values, curves[0]["source"]], HEIGHT - BOTTOM, TOP)
@@ -68,7 +70,7 @@ def name_of(record: Record) -> str:
 
 def legend(records: list[Record], curves: list[Record]) -> Iterator[str]:
     width, height, columns = LEGEND
-    for number, (record, colour) in enumerate(zip(records, COLOURS, strict=False)):
+    for number, (record, colour) in enumerate(zip(records, COLOURS[: len(records)], strict=True)):
         row, column = divmod(number, columns)
         x, y = LEFT + column * width, 18 + row * height
         yield f'<path d="M{x} {y}h18" stroke="{colour}" stroke-width="2.5"/>{text(x + 24, y + 4.5, name_of(record))}'

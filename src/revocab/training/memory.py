@@ -212,9 +212,8 @@ class _States:
         self.step = size * (numbers // ways.shards if many else largest)
         checkpointed = settings.gradient_checkpointing  # recomputed layer by layer
         ours_kept = [] if low_trained or (checkpointed and settings.gradient_accumulation == 1) else ours
-        cast = [
-            p for p in [*ours_kept, *([] if low or checkpointed else frozen)] if p.ndim == 2 and p.element_size() == 4
-        ]
+        frozen_kept = [] if low or checkpointed else frozen
+        cast = [p for p in (*ours_kept, *frozen_kept) if p.ndim == 2 and p.element_size() == 4]
         casts = 2 * sum(p.numel() for p in cast if not shape.is_never_cast(p))
         self.casts = (casts if settings.bf16 else 0) + (2 * sum(p.numel() for p in frozen) if settings.fp8 else 0)
 
@@ -303,9 +302,8 @@ class _Shape:
         norms = list(_norms(layer))
         total += sum(self._norm_kept(name, norm, fused=fused) for name, norm in norms)
         trained_norm = any(id(norm.weight) in self.trained for _, norm in norms)
-        apart = (
-            self.settings.bf16 and not fused and (trained_norm or self.stream == 4)
-        )  # every product casts for itself
+        # Every product casts its input for itself.
+        apart = self.settings.bf16 and not fused and (trained_norm or self.stream == 4)
         for name, matrix in matrices:
             total += self._input_kept(_last(name), matrix, apart=apart, fused=fused)
         return total

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from revocab.artifacts import Documents
 from revocab.runtime.files import write_json
+from revocab.vocabulary.encoding import encode_texts
 from revocab.vocabulary.extending import extend_tokenizer
-from revocab.vocabulary.spelling import undisturbed
 from revocab.vocabulary.terms import mine_terms
 
 if TYPE_CHECKING:
@@ -66,6 +66,4 @@ def token_savings(
 
 
 def _count(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> int:
-    with undisturbed(tokenizer.backend_tokenizer) as backend:
-        encodings = backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        return sum(len(encoding.ids) for encoding in encodings)
+    return sum(map(len, encode_texts(tokenizer, texts)))

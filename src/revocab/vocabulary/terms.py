@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from revocab.runtime.progress import track
-from revocab.vocabulary.spelling import undisturbed
+from revocab.vocabulary.encoding import encode_texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -168,7 +168,5 @@ def _with_pieces(ranked: Sequence[str], tokenizer: "PreTrainedTokenizerBase") ->
 
 def count_pieces(terms: Sequence[str], tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     """Tokens of each term in running text, with the space before it."""
-    with undisturbed(tokenizer.backend_tokenizer) as backend:
-        alone = len(backend.encode("(", add_special_tokens=False).ids)
-        encodings = backend.encode_batch_fast([f"( {term}" for term in terms], add_special_tokens=False)
-    return [len(encoding.ids) - alone for encoding in encodings]
+    alone, *lengths = map(len, encode_texts(tokenizer, ["(", *(f"( {term}" for term in terms)]))
+    return [length - alone for length in lengths]
