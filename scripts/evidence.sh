@@ -61,13 +61,17 @@ research() { sweep experiment=comparison_table $short "$of32" preset=research; }
 stage2() {
   local kind
   for kind in full r64 r64_tables first_last; do sweep experiment=stage2 $short "$of32" lora=$kind vocab.lr_stage2=5e-5,2e-4,5e-4,1e-3; done
-  sweep experiment=stage2 $short "$of32" lora=r64,r64_tables vocab.lr_stage2=2e-3
+  sweep experiment=stage2 $short "$of32" lora=r64,r64_tables vocab.lr_stage2=2e-3,5e-3,1e-2
+  sweep experiment=stage2 $short "$of32" lora=r64 vocab.lr_stage2=2e-2
   sweep experiment=stage2 $short "$of32" lora=full vocab.lr_stage2=5e-4 vocab.lr_tables=2e-3
 }
-seeds() { # of what ended within 2 % of one another
+seeds() { # of what ended within 2 % of one another, and of the goal of the recovery
+  local seed
   sweep experiment=stage2 $short "$of32" lora=full vocab.lr_stage2=5e-4,1e-3 seed=1,2
   sweep experiment=stage2 $short "$of32" lora=r64,r64_tables vocab.lr_stage2=2e-3 seed=1,2
   sweep experiment=alignments $half "$of32" vocab.stage2_steps=1250 vocab.lr_stage2=2e-4 alignment=contextual,mixed,subtoken seed=1,2
+  sweep experiment=alignments $half "$of32" vocab.stage2_steps=1250 vocab.lr_stage2=2e-4 alignment=omp,tokalign_paper,exact seed=1,2
+  for seed in 1 2; do sweep "$recovered" vocab.lr_stage2=5e-4 seed=$seed; done
 }
 fp8() { # beside bfloat16, with curves of the score
   sweep sweep_name=fp8 $short "$of32" lora=r64 vocab.lr_stage2=5e-4 evaluation.every_steps=10 precision=bf16,fp8

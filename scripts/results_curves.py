@@ -4,7 +4,8 @@
 
 writes `docs/results/recovery_curves.svg`: the first data set, both axes logarithmic. Beside a job's line there is a
 dashed one of the same colour: the source model trained as long, where the job was compared with it.
-Seconds count only of jobs that had the GPU for themselves: those that were collected with `--alone`.
+Of jobs that seeds alone tell apart it shows the first. Seconds count only of jobs that had the GPU for themselves:
+those that were collected with `--alone`.
 """
 
 import argparse
@@ -31,6 +32,10 @@ Place = Callable[[float], float]
 
 def draw(records: list[Record]) -> str:
     """The picture as SVG."""
+    firsts: dict[str, Record] = {}
+    for record in records:
+        firsts.setdefault(name_of(record), record)
+    records = list(firsts.values())
     if len(records) > len(COLOURS):
         sys.exit(f"{len(records)} jobs are too many for one picture: at most {len(COLOURS)}")
     curves = [next(iter(record["learning_curves"].values())) for record in records]

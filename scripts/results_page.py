@@ -195,28 +195,26 @@ def row_name(row: Record, keys: list[str]) -> str:
     return ", ".join(words)
 
 
-def choose(records: list[Record], conditions: str) -> list[Record]:
-    """The jobs that meet the conditions, in the order that they ask for."""
-    wanted = dict(word.split("=", 1) for word in conditions.split())
-    order, by = wanted.pop("order", None), wanted.pop("by", None)
+def choose(records: list[Record], wanted: dict[str, str], *, by: str | None = None) -> list[Record]:
+    """The jobs whose fields or settings are as wanted, sorted by a setting if there is one to sort by."""
     rows = [
         row
         for row in records
         if all(str(row.get(key, row["labels"].get(key))) == value for key, value in wanted.items())
     ]
-    if by:
-        rows.sort(key=lambda row: row["labels"][by])
-    return sorted(rows, key=lambda row: score([row], order)) if order else rows
+    return sorted(rows, key=lambda row: row["labels"][by]) if by else rows
 
 
-def table(records: list[Record], keys: list[str], columns: list[str]) -> str:
-    """A table in Markdown: one row per name, of jobs that differ in their seed."""
+def table(records: list[Record], keys: list[str], columns: list[str], order: str | None = None) -> str:
+    """A table in Markdown: one row per name, of jobs that differ in their seed, ranked by a column if one is named."""
     named = " ".join(key.split(".")[-1] for key in keys if "=" not in key)
     lines = [[named, *(column(each)[0] for each in columns)]]
     lines.append(["---"] * len(lines[0]))
     rows: dict[str, Row] = {}
     for record in records:
         rows.setdefault(row_name(record, keys), []).append(record)
+    if order:
+        rows = dict(sorted(rows.items(), key=lambda item: score(item[1], order)))
     best = {each: min(rows.values(), key=lambda row: score(row, each)) for each in columns if each in RANKED}
     for name, row in rows.items():
         if len({job["labels"].get("seed") for job in row}) < len(row):
@@ -265,21 +263,28 @@ def origin(records: list[Record]) -> str:
     return f"{sets}; " + "; ".join(f"{name} {', '.join(values)}" for name, values in facts.items()) + "."
 
 
+def as_words(conditions: str | None) -> dict[str, str]:
+    """What stands behind the last bar of a marker, by name."""
+    return dict(word.split("=", 1) for word in (conditions or "").split())
+
+
 def render(page: str, root: Path) -> str:
     """The page with every table made anew."""
 
-    def jobs_of(name: str, conditions: str | None) -> list[Record]:
-        rows = choose(json.loads((root / name).read_text()), conditions or "")
-        return rows or sys.exit(f"{name}: no job has {conditions}")
+    def jobs_of(name: str, wanted: dict[str, str], by: str | None = None) -> list[Record]:
+        rows = choose(json.loads((root / name).read_text()), wanted, by=by)
+        return rows or sys.exit(f"{name}: no job has {wanted}")
 
     def scores(match: re.Match[str]) -> str:
         opening, name, keys, columns, conditions, closing = match.groups()
-        rows = jobs_of(name, conditions)
-        return f"{opening}{table(rows, keys.split(), columns.split())}\n\n{origin(rows)}\n{closing}"
+        wanted = as_words(conditions)
+        order, by = wanted.pop("order", None), wanted.pop("by", None)
+        rows = jobs_of(name, wanted, by)
+        return f"{opening}{table(rows, keys.split(), columns.split(), order)}\n\n{origin(rows)}\n{closing}"
 
     def answers(match: re.Match[str]) -> str:
         opening, name, conditions, closing = match.groups()
-        rows = jobs_of(name, conditions)
+        rows = jobs_of(name, as_words(conditions))
         return f"{opening}{questions(rows)}\n\n{len(rows)} jobs; {origin(rows)}\n{closing}"
 
     return QUESTIONS.sub(answers, TABLE.sub(scores, page))

@@ -21,7 +21,10 @@ def results_page():
 @pytest.mark.parametrize("name", ["docs/results.md", "README.md"])
 def test_every_table_is_made_of_the_stored_summaries(results_page, name):
     page = (ROOT / name).read_text(encoding="utf-8")
-    assert page.count("<!-- table ") == page.count("<!-- end -->") == len(results_page.TABLE.findall(page)) > 0
+    tables, questions = results_page.TABLE.findall(page), results_page.QUESTIONS.findall(page)
+    assert page.count("<!-- table ") == len(tables) > 0
+    assert page.count("<!-- questions ") == len(questions)
+    assert page.count("<!-- end -->") == len(tables) + len(questions)
     assert results_page.render(page, ROOT) == page, f"run: python scripts/results_page.py render {name}"
 
 
@@ -63,6 +66,9 @@ def test_seeds_share_a_row_by_mean_and_spread(results_page, tmp_path):
     rows = [scored(0, 0.9, stage1={"spikes": 1}), scored(1, 1.1, stage1={"spikes": 3})]
     lines = rendered(results_page, tmp_path, "table file.json: change | final spikes |", rows)
     assert lines[2] == "| paper | 1.0000 ± 0.1414 (0.500) | 2 ± 1 / – |"
+    other = scored(0, 0.95) | {"labels": {"change": "batch", "seed": 0}}
+    lines = rendered(results_page, tmp_path, "table file.json: change | final | order=final", [*rows, other])
+    assert [line.split()[1] for line in lines[2:4]] == ["batch", "paper"], "ranked by the mean, not by the best seed"
     with pytest.raises(SystemExit, match="more than their seed"):
         rendered(results_page, tmp_path, "table file.json: change | final |", [*rows, scored(0, 0.7)])
 
@@ -129,6 +135,7 @@ def test_curves_of_text_and_seconds(results_page, monkeypatch):
     assert "200 + 800 steps at 0.0002, tables 0.001" in drawn
     assert drawn.count("<polyline") == 2, "seconds of a job that shared its GPU are not shown"
     drawn = results_curves.draw([row | {"alone": True}])
+    assert results_curves.draw([row, row | {"seed": 1}]) == results_curves.draw([row]), "the first of several seeds"
     points = [line.split('points="')[1].split('"')[0].split() for line in drawn.splitlines() if "<polyline" in line]
     assert [len(line) for line in points] == [2, 2, 2, 2]
     text, seconds = points[0], points[2]
