@@ -69,15 +69,15 @@ def _zst(data: bytes) -> bytes:
     ("name", "content", "said"),
     [
         ("a.jsonl", b"", "is empty"),
-        ("a.txt.gz", gzip.compress(b""), "is empty"),
+        ("a.txt.gz", gzip.compress(b"", mtime=0), "is empty"),
         ("a.jsonl.zst", _zst(b""), "is empty"),
         ("a.txt", b"PK\x03\x04\x00\x00", "byte 4 is NUL"),
         ("a.jsonl.gz", LINE, "damaged or not gz-compressed"),
         ("a.jsonl.zst", LINE, "damaged or not zst-compressed"),
-        ("a.txt.gz", gzip.compress(LINE * 100)[:30], "damaged"),
+        ("a.txt.gz", gzip.compress(LINE * 100, mtime=0)[:30], "damaged"),
         ("a.parquet", b"PAR1", "damaged or no parquet"),
         ("a.csv", LINE, "unsupported kind"),
-        ("a.gz", gzip.compress(LINE), "unsupported kind"),
+        ("a.gz", gzip.compress(LINE, mtime=0), "unsupported kind"),
         ("a.json", b"{}", "unsupported kind"),
     ],
 )
