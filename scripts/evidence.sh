@@ -65,23 +65,23 @@ stage2() {
   sweep experiment=stage2 $short "$of32" lora=r64 vocab.lr_stage2=2e-2
   sweep experiment=stage2 $short "$of32" lora=full vocab.lr_stage2=5e-4 vocab.lr_tables=2e-3
 }
+aligned="experiment=alignments $half $of32 vocab.stage2_steps=1250 vocab.lr_stage2=2e-4" # 100 + 50 steps
 seeds() { # of what ended within 2 % of one another, and of the goal of the recovery
   local seed
   sweep experiment=stage2 $short "$of32" lora=full vocab.lr_stage2=5e-4,1e-3 seed=1,2
   sweep experiment=stage2 $short "$of32" lora=r64,r64_tables vocab.lr_stage2=2e-3 seed=1,2
-  sweep experiment=alignments $half "$of32" vocab.stage2_steps=1250 vocab.lr_stage2=2e-4 alignment=contextual,mixed,subtoken seed=1,2
-  sweep experiment=alignments $half "$of32" vocab.stage2_steps=1250 vocab.lr_stage2=2e-4 alignment=omp,tokalign_paper,exact seed=1,2
+  sweep "$aligned" alignment=contextual,mixed,subtoken seed=1,2
+  sweep "$aligned" alignment=omp,tokalign_paper,exact seed=1,2
   for seed in 1 2; do sweep "$recovered" vocab.lr_stage2=5e-4 seed=$seed; done
 }
 fp8() { # beside bfloat16, with curves of the score
   sweep sweep_name=fp8 $short "$of32" lora=r64 vocab.lr_stage2=5e-4 evaluation.every_steps=10 precision=bf16,fp8
 }
 alignments() {
-  local of="experiment=alignments $half $of32 vocab.stage2_steps=1250 vocab.lr_stage2=2e-4"
-  sweep "$of" alignment=contextual,mixed,mixed_t020,mixed_t040,mixed_t060
-  sweep "$of" alignment=mean,tokalign_code,focus,procrustes,procrustes_one
-  sweep "$of" alignment=omp,subtoken,subtoken_length,subtoken_ends
-  sweep "$of" alignment=random,exact,tokalign_paper
+  sweep "$aligned" alignment=contextual,mixed,mixed_t020,mixed_t040,mixed_t060
+  sweep "$aligned" alignment=mean,tokalign_code,focus,procrustes,procrustes_one
+  sweep "$aligned" alignment=omp,subtoken,subtoken_length,subtoken_ends
+  sweep "$aligned" alignment=random,exact,tokalign_paper
 }
 questions() {
   local seed

@@ -273,7 +273,7 @@ def render(page: str, root: Path) -> str:
 
     def jobs_of(name: str, wanted: dict[str, str], by: str | None = None) -> list[Record]:
         rows = choose(json.loads((root / name).read_text()), wanted, by=by)
-        return rows or sys.exit(f"{name}: no job has {wanted}")
+        return rows or sys.exit(f"{name}: no job has {' '.join(f'{key}={value}' for key, value in wanted.items())}")
 
     def scores(match: re.Match[str]) -> str:
         opening, name, keys, columns, conditions, closing = match.groups()
