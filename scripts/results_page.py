@@ -18,6 +18,10 @@ Jobs that differ in their seed alone share a row: the mean, and behind ± the st
     <!-- questions docs/results/questions.json | sweep=questions -->
 
 has a row per set of questions, and means over the jobs.
+
+    <!-- ranks docs/results/alignments.json: alignment | init probe final -->
+
+tells how well each column ranks the rows as the last column does.
 """
 
 import argparse
@@ -30,12 +34,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from scipy.stats import spearmanr
+
 from revocab.reporting.jobs import Job, collect
 from revocab.runtime.files import write_json, write_text
 from revocab.runtime.hardware import git_commit
 
 TABLE = re.compile(r"(<!-- table ([^:\n]+): ([^|\n]*)\|([^|\n]*)(?:\|([^|\n]*))?-->\n).*?(<!-- end -->)", re.DOTALL)
 QUESTIONS = re.compile(r"(<!-- questions ([^|\n]+?) *(?:\|([^|\n]*))?-->\n).*?(<!-- end -->)", re.DOTALL)
+RANKS = re.compile(r"(<!-- ranks ([^:\n]+): ([^|\n]*)\|([^|\n]*)-->\n).*?(<!-- end -->)", re.DOTALL)
+NEAR = 1.1  # times the best score: rows that are told apart among themselves too
 SUMMARY_KEYS = ("run_id", "labels", "scale", "seed", "bpb", "bytes_per_token", "alignment", "terms", "stage1", "stage2")
 SUMMARY_KEYS += ("baseline", "qa", "checks", "device", "versions", "learning_curves")
 CONF = Path(__file__).parents[1] / "conf"
@@ -210,9 +218,7 @@ def table(records: list[Record], keys: list[str], columns: list[str], order: str
     named = " ".join(key.split(".")[-1] for key in keys if "=" not in key)
     lines = [[named, *(column(each)[0] for each in columns)]]
     lines.append(["---"] * len(lines[0]))
-    rows: dict[str, Row] = {}
-    for record in records:
-        rows.setdefault(row_name(record, keys), []).append(record)
+    rows = by_name(records, keys)
     if order:
         rows = dict(sorted(rows.items(), key=lambda item: score(item[1], order)))
     best = {each: min(rows.values(), key=lambda row: score(row, each)) for each in columns if each in RANKED}
@@ -226,6 +232,13 @@ def table(records: list[Record], keys: list[str], columns: list[str], order: str
     return as_markdown(lines)
 
 
+def by_name(records: list[Record], keys: list[str]) -> dict[str, Row]:
+    rows: dict[str, Row] = {}
+    for record in records:
+        rows.setdefault(row_name(record, keys), []).append(record)
+    return rows
+
+
 def as_markdown(lines: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -235,11 +248,34 @@ def score(row: Row, column: str) -> float:
     return statistics.fmean(next(iter(job["bpb"].values())).get(column, float("inf")) for job in row)
 
 
+def ranks(records: list[Record], keys: list[str], columns: list[str]) -> str:
+    """Spearman's rank correlation of each column with the last, of all rows and of those near the best."""
+    *first, last = columns
+    rows = list(by_name(records, keys).values())
+    best = min(score(row, last) for row in rows)
+    near = [row for row in rows if score(row, last) <= NEAR * best]
+    lines = [[f"rank correlation with {column(last)[0]}", *(column(each)[0] for each in first)]]
+    lines.append(["---"] * len(columns))
+    for name, chosen in ((f"all {len(rows)}", rows), (f"the {len(near)} within {NEAR - 1:.0%} of the best", near)):
+        ends = [score(row, last) for row in chosen]
+        found = [spearmanr([score(row, each) for row in chosen], ends).statistic for each in first]
+        lines.append([name, *(f"{value:.2f}" for value in found)])
+    return as_markdown(lines)
+
+
 def questions(records: list[Record]) -> str:
     """A row per set of questions: accuracy of the source model, of the adapted ones, and what guessing gives."""
     lines = [
-        ["questions", "n", "guessing", "source model (95 %)", "adapted", "difference (95 % of one job)"],
-        ["---"] * 6,
+        [
+            "questions",
+            "n",
+            "guessing",
+            "source model (95 %)",
+            "adapted",
+            "difference (95 % of one job)",
+            "per byte of the answer",
+        ],
+        ["---"] * 7,
     ]
     for task in records[0]["qa"]:
         found = [job["qa"][task] for job in records]
@@ -248,7 +284,10 @@ def questions(records: list[Record]) -> str:
         difference = number((each["difference"]["value"] for each in found), "{:+.1%}")
         adapted = number((each["accuracy"] for each in found), "{:.1%}")
         interval = f"({change['low']:+.1%} to {change['high']:+.1%})"
-        lines.append([task, str(first["n"]), f"{first['chance']:.0%}", source, adapted, f"{difference} {interval}"])
+        per_byte = f"{first['source_accuracy_per_byte']:.1%} → "
+        per_byte += number((each["accuracy_per_byte"] for each in found), "{:.1%}")
+        of_task = [task, str(first["n"]), f"{first['chance']:.0%}"]
+        lines.append([*of_task, source, adapted, f"{difference} {interval}", per_byte])
     return as_markdown(lines)
 
 
@@ -287,7 +326,11 @@ def render(page: str, root: Path) -> str:
         rows = jobs_of(name, as_words(conditions))
         return f"{opening}{questions(rows)}\n\n{len(rows)} jobs; {origin(rows)}\n{closing}"
 
-    return QUESTIONS.sub(answers, TABLE.sub(scores, page))
+    def correlations(match: re.Match[str]) -> str:
+        opening, name, keys, columns, closing = match.groups()
+        return f"{opening}{ranks(jobs_of(name, {}), keys.split(), columns.split())}\n{closing}"
+
+    return RANKS.sub(correlations, QUESTIONS.sub(answers, TABLE.sub(scores, page)))
 
 
 def main() -> None:

@@ -24,7 +24,9 @@ def test_every_table_is_made_of_the_stored_summaries(results_page, name):
     tables, questions = results_page.TABLE.findall(page), results_page.QUESTIONS.findall(page)
     assert page.count("<!-- table ") == len(tables) > 0
     assert page.count("<!-- questions ") == len(questions)
-    assert page.count("<!-- end -->") == len(tables) + len(questions)
+    ranks = results_page.RANKS.findall(page)
+    assert page.count("<!-- ranks ") == len(ranks)
+    assert page.count("<!-- end -->") == len(tables) + len(questions) + len(ranks)
     assert results_page.render(page, ROOT) == page, f"run: python scripts/results_page.py render {name}"
 
 
@@ -92,13 +94,28 @@ def test_questions_have_a_row_each(results_page, tmp_path):
     def answers(right, change):
         facts = {"n": 200, "chance": 0.25, "source_accuracy": 0.5, "source_low": 0.43, "source_high": 0.57}
         difference = {"value": change, "low": change - 0.1, "high": change + 0.1}
-        return {"medqa": {**facts, "accuracy": right, "difference": difference}}
+        per_byte = {"source_accuracy_per_byte": 0.4, "accuracy_per_byte": right}
+        return {"medqa": {**facts, **per_byte, "accuracy": right, "difference": difference}}
 
     rows = [scored(0, 0.9, qa=answers(0.48, -0.02)), scored(1, 0.9, qa=answers(0.44, -0.06))]
     lines = rendered(results_page, tmp_path, "questions file.json | sweep=one", rows)
     cells = ["medqa", "200", "25%", "50.0% (43.0% to 57.0%)", "46.0% ± 2.8%", "-4.0% ± 2.8% (-12.0% to +8.0%)"]
+    cells.append("40.0% → 46.0% ± 2.8%")
     assert lines[2] == f"| {' | '.join(cells)} |"
     assert lines[4].startswith("2 jobs; bio; commit abc")
+
+
+def test_ranks_are_correlated_over_all_rows_and_over_those_near_the_best(results_page, tmp_path):
+    scores = {"a": (3.0, 1.0, 0.80), "b": (1.0, 2.0, 0.81), "c": (2.0, 3.0, 0.82), "far": (9.0, 9.0, 9.0)}
+    rows = []
+    for name, (init, probe, final) in scores.items():
+        row = scored(0, final) | {"labels": {"change": name, "seed": 0}}
+        row["bpb"]["bio"] |= {"init": init, "probe": probe}
+        rows.append(row)
+    lines = rendered(results_page, tmp_path, "ranks file.json: change | init probe final", rows)
+    assert lines[0] == "| rank correlation with after stage 2 | init | probe |"
+    # By hand, 1 - 6 sum(d^2) / (n (n^2 - 1)): differences of ranks of the init are 2, 1, 1 and, of the far one, 0.
+    assert lines[2:] == ["| all 4 | 0.40 | 1.00 |", "| the 3 within 10% of the best | -0.50 | 1.00 |"]
 
 
 def test_every_picture_is_made_of_the_stored_summaries(results_page, monkeypatch):
